@@ -1,0 +1,35 @@
+# make demo | test | test-slow | lint | lock; PY=python3.12 chooses the Python.
+PY ?= python3
+V := .venv
+BIN := $(V)/bin
+export JAX_PLATFORMS ?= cpu
+.DEFAULT_GOAL := test
+
+# The stamp names the interpreter, so that another PY makes another .venv.
+VERSION := $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(V)/.ok-$(VERSION)
+
+$(STAMP): requirements.lock setup.py
+	rm -rf $(V)
+	$(PY) -m venv $(V)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: demo test test-slow lint lock
+demo: $(STAMP)
+	$(BIN)/python -m experiments.soup --config=configs/model_soups.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.lock

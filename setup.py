@@ -1,0 +1,32 @@
+"""The package: `pip install .`, or `pip install .[data,figures]` for the demo."""
+
+import setuptools
+
+EXTRAS = {
+  "data": ["scikit-learn>=1.5"],
+  "figures": ["matplotlib>=3.9"],
+  "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "ruff>=0.9"],
+}
+
+setuptools.setup(
+  name="weightspace",
+  version="0.1.0",
+  description="Experiments in weight space as pure pytree transforms in JAX.",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["weightspace", "weightspace.*"]),
+  package_data={"weightspace": ["py.typed"]},
+  install_requires=[
+    "absl-py>=2.3",
+    "flax>=0.12.8",
+    "jax>=0.10.2",
+    "ml_collections>=1.1",
+    "numpy>=2",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "rich>=13",
+    "safetensors>=0.5",
+    "scipy>=1.14",
+  ],
+  extras_require=EXTRAS,
+)
