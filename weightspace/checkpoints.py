@@ -1,0 +1,257 @@
+"""Checkpoints: one tree in one Orbax folder or one safetensors file.
+
+What `save` accepts `restore` gives back: the same nested dicts, lists and
+tuples, the same dtypes and bytes, as NumPy arrays; anything else is refused by
+name.  A checkpoint is written aside and renamed, so a path holds a whole tree
+or nothing.  Leaves are stored under `layer/kernel`, which other tools read; the
+rest (containers, empty arrays, the kind of a PRNG key, the `Member` record)
+lies beside them as one line of JSON.
+
+| in the tree | rule |
+| --- | --- |
+| float16 to float64, bfloat16, 8 to 64-bit integers, bool, complex64 | kept |
+| float8, int4, int2, complex128 | kept by Orbax, refused by safetensors |
+| Python and NumPy numbers | arrays of shape (), dtype as NumPy gives it |
+| typed PRNG keys | their key_data, wrapped again by `restore` |
+| empty dict, list or tuple, None, empty arrays | kept in the record |
+| other containers (NamedTuple), strings, keys that hold a `/` | refused |
+
+>>> import tempfile
+>>> folder = tempfile.mkdtemp()
+>>> save(f"{folder}/model.safetensors", {"w": np.array([1.0, 2.0])})
+>>> restore(f"{folder}/model.safetensors")["w"].sum().item()
+3.0
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from safetensors import safe_open
+
+from weightspace import layout
+from weightspace.types import Member, Params
+
+PathLike = str | os.PathLike[str]
+
+RECORD = "weightspace.json"  # in an Orbax folder
+METADATA = "weightspace"  # in the header of a safetensors file
+BOTH = frozenset(
+  "float16 bfloat16 float32 float64 bool complex64 int8 int16 int32 int64"
+  " uint8 uint16 uint32 uint64".split()
+)
+ORBAX_ONLY = frozenset(
+  "complex128 int2 int4 float8_e3m4 float8_e4m3fn float8_e4m3fnuz"
+  " float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
+  " float4_e2m1fn".split()
+)
+
+
+def save(
+  path: PathLike,
+  tree: Params,
+  member: Member | None = None,
+  overwrite: bool = False,
+) -> None:
+  """Write a tree, and where it came from, to one new path.
+
+  It is written to `.<name>.writing` and renamed, so a kill leaves the path as
+  it was.  Replacing a folder takes two renames: a kill between them leaves the
+  former tree whole in `.<name>.old`.
+
+  Args:
+    path: a safetensors file when it ends in `.safetensors`, else an Orbax
+      folder; parent folders are made.
+    tree: nested dicts, lists and tuples of arrays (the table of this module).
+    member: provenance to keep beside the tree.
+    overwrite: replace a checkpoint that lies there; never anything else.
+
+  Raises:
+    ValueError: naming the path that exists, or the first leaf that cannot be
+      stored.
+    OSError: when the disk is full; the path is as it was.
+
+  >>> import tempfile
+  >>> save(f"{tempfile.mkdtemp()}/model", {"w": np.ones(2)}, Member("a1", 0))
+  """
+  path = os.path.abspath(path)
+  flat = _is_file(path)
+  form, arrays = layout.describe(tree)
+  record = {"tree": form}
+  if member:
+    record["member"] = member._asdict()
+  _check_leaves(arrays, flat)
+  _check_target(path, overwrite)
+  folder, name = os.path.split(path)
+  aside = os.path.join(folder, f".{name}.writing")
+  os.makedirs(folder, exist_ok=True)
+  _remove(aside)  # what a killed save left
+  try:
+    write = _write_safetensors if flat else _write_orbax
+    write(aside, arrays, json.dumps(record))
+    _move(aside, path)
+  finally:
+    _remove(aside)
+
+
+def restore(path: PathLike) -> Params:
+  """Read the tree that `save` wrote, or another tool's checkpoint.
+
+  A file without our record comes back as nested dicts, split at `/`.
+
+  Returns:
+    The tree, with NumPy arrays as leaves.
+
+  Raises:
+    ValueError: naming a path that is missing, truncated or foreign.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/model"
+  >>> save(path, {"layers": [np.zeros(2), np.ones(3)], "empty": {}})
+  >>> tree = restore(path)
+  >>> tree["layers"][1].sum().item(), tree["empty"]
+  (3.0, {})
+  """
+  return _guard(path, _read)
+
+
+def member(path: PathLike) -> Member | None:
+  """Read the provenance beside a tree; None where none was kept.
+
+  Raises:
+    ValueError: naming a path that is missing, truncated or foreign.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+  >>> save(path, {"w": np.ones(2)}, Member("a1", seed=3))
+  >>> member(path).seed
+  3
+  """
+  found = _guard(path, _record).get("member")
+  return found and Member(**found)
+
+
+def _check_leaves(arrays: dict[str, Any], flat: bool) -> None:
+  if not arrays:
+    raise ValueError("tree: no arrays with elements, expected at least one")
+  seen: dict[str, str] = {}
+  for path, leaf in arrays.items():
+    dtype = str(leaf.dtype)
+    if dtype not in BOTH and (flat or dtype not in ORBAX_ONLY):
+      where = "safetensors, expected an Orbax path for it" if flat else "Orbax"
+      raise ValueError(f"tree: {path!r} is {dtype}, unknown to {where}")
+    if flat and path == "__metadata__":
+      raise ValueError(f"tree: {path!r} is reserved by safetensors")
+    # Orbax joins keys by dots, and would write both to one place.
+    other = seen.setdefault(path.replace("/", "."), path)
+    if other != path and not flat:
+      raise ValueError(
+        f"tree: {path!r} and {other!r} are one name to Orbax, expected keys"
+        " that differ when joined by dots"
+      )
+
+
+def _is_file(path: PathLike) -> bool:
+  return os.fspath(path).endswith(".safetensors")
+
+
+def _check_target(path: str, overwrite: bool) -> None:
+  if not os.path.lexists(path):
+    return
+  if not overwrite:
+    raise ValueError(f"{path!r} exists, expected a new path or overwrite=True")
+  whole = os.path.isfile(path) if _is_file(path) else _is_orbax(path)
+  if not whole:
+    raise ValueError(f"{path!r} is no checkpoint, so it is not overwritten")
+
+
+def _is_orbax(path: PathLike) -> bool:
+  return os.path.isfile(os.path.join(path, "_METADATA"))
+
+
+def _remove(path: str) -> None:
+  if os.path.isdir(path):
+    shutil.rmtree(path)
+  elif os.path.lexists(path):
+    os.remove(path)
+
+
+def _move(aside: str, path: str) -> None:
+  """Put what was written aside in its place."""
+  folder, name = os.path.split(path)
+  old = os.path.join(folder, f".{name}.old")
+  if os.path.isdir(path):  # a folder cannot be renamed onto another
+    _remove(old)
+    os.rename(path, old)
+  os.replace(aside, path)
+  _remove(old)
+
+
+def _guard(path: PathLike, read: Callable[[str], Any]) -> Any:
+  """Read a path; whatever goes wrong becomes one error that names it."""
+  path = os.path.abspath(path)
+  what = "a safetensors file" if _is_file(path) else "an Orbax folder"
+  if not os.path.lexists(path):
+    raise ValueError(f"{path!r} is missing, expected {what}")
+  whole = os.path.isfile(path) if _is_file(path) else _is_orbax(path)
+  if not whole:
+    raise ValueError(f"{path!r} is no checkpoint, expected {what}")
+  try:
+    return read(path)
+  except Exception as error:  # each back-end has its own kinds of errors
+    reason = str(error).split("\n")[0][:200] or type(error).__name__
+    raise ValueError(
+      f"{path!r} is truncated or foreign, expected {what}: {reason}"
+    ) from error
+
+
+def _read(path: str) -> Params:
+  tree = _read_safetensors(path) if _is_file(path) else _read_orbax(path)
+  form = _record(path).get("tree")
+  return tree if form is None else layout.rebuild(form, tree)
+
+
+def _record(path: str) -> dict[str, Any]:
+  if _is_file(path):
+    with safe_open(path, "np") as file:
+      return json.loads((file.metadata() or {}).get(METADATA, "{}"))
+  if not os.path.exists(os.path.join(path, RECORD)):
+    return {}
+  with open(os.path.join(path, RECORD), encoding="utf-8") as stream:
+    return json.load(stream)
+
+
+def _write_safetensors(path: str, arrays: dict[str, Any], record: str) -> None:
+  # save_file writes the memory of a strided array as if it were contiguous.
+  whole = {name: np.asarray(x, order="C") for name, x in arrays.items()}
+  safetensors.numpy.save_file(whole, path, {METADATA: record, "format": "np"})
+
+
+def _read_safetensors(path: str) -> Params:
+  return layout.nest(safetensors.numpy.load_file(path))
+
+
+def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(path, layout.nest(arrays))
+  with open(os.path.join(path, RECORD), "w", encoding="utf-8") as stream:
+    stream.write(record)
+
+
+def _read_orbax(path: str) -> Params:
+  import orbax.checkpoint as ocp
+
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    tree = checkpointer.metadata(path).item_metadata.tree
+    numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    args = jax.tree.map(lambda _: numpy, tree)
+    return checkpointer.restore(
+      path, args=ocp.args.PyTreeRestore(item=tree, restore_args=args)
+    )

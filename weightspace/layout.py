@@ -1,0 +1,134 @@
+"""A tree as named arrays and a JSON form: what a checkpoint consists of.
+
+Files hold arrays by name.  What names cannot tell (a list from a dict, an empty
+container, None, the kind of a PRNG key) goes into a form of strings and
+dicts, so that `rebuild` returns exactly the tree that `describe` was given.
+
+>>> form, arrays = describe({"layers": [np.ones(2), None], "rest": ()})
+>>> form
+{'dict': {'layers': {'list': ['array', 'none']}, 'rest': {'tuple': []}}}
+>>> rebuild(form, nest(arrays))
+{'layers': [array([1., 1.]), None], 'rest': ()}
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace.types import Params
+
+CONTAINERS = (dict, list, tuple)
+LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+
+
+def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
+  """Split a tree into its form and its arrays by `layer/kernel` name.
+
+  Args:
+    tree: nested dicts, lists and tuples of arrays, numbers, typed PRNG keys and
+      None.
+
+  Returns:
+    The form (JSON values) and the arrays that have elements, in tree order.
+
+  Raises:
+    ValueError: naming the first node that has no form.
+
+  >>> describe({"a": {"b": 1.5}})
+  ({'dict': {'a': {'dict': {'b': 'array'}}}}, {'a/b': array(1.5)})
+  """
+  if type(tree) not in CONTAINERS:
+    name = type(tree).__name__
+    raise ValueError(f"tree: a {name}, expected a dict, list or tuple")
+  arrays: dict[str, Any] = {}
+  return _describe("", tree, arrays), arrays
+
+
+def _describe(path: str, node: Any, arrays: dict[str, Any]) -> Any:
+  kind = type(node)
+  if kind not in CONTAINERS:
+    return _describe_leaf(path, node, arrays)
+  below = {}
+  for key, child in node.items() if kind is dict else enumerate(node):
+    if kind is dict and (type(key) is not str or not key or "/" in key):
+      raise ValueError(
+        f"tree: key {key!r} under {path!r}, expected a string without '/'"
+      )
+    name = f"{path}/{key}" if path else str(key)
+    below[key] = _describe(name, child, arrays)
+  return {kind.__name__: below if kind is dict else list(below.values())}
+
+
+def _describe_leaf(path: str, node: Any, arrays: dict[str, Any]) -> str:
+  if node is None:
+    return "none"
+  if not isinstance(node, LEAVES):
+    raise ValueError(
+      f"tree: {path!r} is a {type(node).__name__}, expected an array, a number,"
+      " None, or a dict, list or tuple of these"
+    )
+  leaf = node if isinstance(node, jax.Array) else np.asarray(node)
+  form = "array"
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    form = f"key {jax.random.key_impl(leaf)}"
+    leaf = jax.random.key_data(leaf)
+  if not leaf.size:
+    if form != "array":
+      raise ValueError(f"tree: {path!r} holds no keys, expected at least one")
+    return " ".join(["empty", str(leaf.dtype), *map(str, leaf.shape)])
+  arrays[path] = leaf
+  return form
+
+
+def rebuild(form: Any, tree: Any, path: str = "") -> Params:
+  """Undo `describe`, given its form and the nested dicts of its arrays.
+
+  Raises:
+    ValueError: naming an array that the form has and the dicts lack.
+  """
+  if not isinstance(form, dict):
+    return _rebuild_leaf(form, tree, path)
+  ((kind, below),) = form.items()
+  parts = {}
+  for key, child in below.items() if kind == "dict" else enumerate(below):
+    inner = tree.get(str(key)) if isinstance(tree, dict) else None
+    parts[key] = rebuild(child, inner, f"{path}/{key}" if path else str(key))
+  if kind == "dict":
+    return parts
+  return tuple(parts.values()) if kind == "tuple" else list(parts.values())
+
+
+def _rebuild_leaf(form: str, leaf: Any, path: str) -> Any:
+  kind, *rest = form.split()
+  if kind == "none":
+    return None
+  if kind == "empty":
+    return np.zeros(tuple(map(int, rest[1:])), jnp.dtype(rest[0]))
+  if not isinstance(leaf, np.ndarray):
+    raise ValueError(f"{path!r} is missing")
+  if kind == "key":
+    return jax.random.wrap_key_data(jnp.asarray(leaf), impl=rest[0])
+  return leaf
+
+
+def nest(arrays: dict[str, Any]) -> dict[str, Any]:
+  """Turn names with `/` into nested dicts.
+
+  Raises:
+    ValueError: naming an array that lies below another array.
+
+  >>> nest({"a/b": 1, "a/c": 2})
+  {'a': {'b': 1, 'c': 2}}
+  """
+  tree: dict[str, Any] = {}
+  for path in sorted(arrays):  # a parent before what lies below it
+    *parents, name = path.split("/")
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+      if not isinstance(node, dict):
+        raise ValueError(f"{path!r} lies below another array")
+    node[name] = arrays[path]
+  return tree
