@@ -8,12 +8,39 @@ arrays.  Nothing here knows of models.
 (359,)
 """
 
+from weightspace.data.batches import batches, mixup, one_hot, smooth_labels
+from weightspace.data.corruptions import CORRUPTIONS, corrupt
+from weightspace.data.geometry import rotate, shear, translate, zoom
 from weightspace.data.sets import Splits, hold_out, load, take, vocabulary
+from weightspace.data.spurious import multicolor
+from weightspace.data.tasks import (
+  bootstrap,
+  dirichlet,
+  few_shot,
+  flip_labels,
+  keep_classes,
+)
 
 __all__ = [
+  "CORRUPTIONS",
   "Splits",
+  "batches",
+  "bootstrap",
+  "corrupt",
+  "dirichlet",
+  "few_shot",
+  "flip_labels",
   "hold_out",
+  "keep_classes",
   "load",
+  "mixup",
+  "multicolor",
+  "one_hot",
+  "rotate",
+  "shear",
+  "smooth_labels",
   "take",
+  "translate",
   "vocabulary",
+  "zoom",
 ]
