@@ -1,0 +1,174 @@
+"""Models from a few thousand parameters to real sizes, by name.
+
+`build(name, **hyper)` gives a record of pure functions on plain nested dicts:
+`init(key, x) -> params` and `apply(params, x) -> logits`.  Nothing else in the
+library knows of these models: any `apply(params, x)` will do, and `from_linen`
+and `from_nnx` adapt modules of your own.
+
+>>> import jax, jax.numpy as jnp
+>>> model = build("mlp", hidden=(16,), classes=10)
+>>> params = model.init(jax.random.key(0), jnp.ones((1, 64)))
+>>> model.apply(params, jnp.ones((5, 64))).shape, count(params)
+((5, 10), 1210)
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from weightspace.models.batch_norm import (
+  BatchNorm,
+  batch_norm,
+  moments,
+  population,
+)
+from weightspace.models.lm import LM
+from weightspace.models.mlp import MLP
+from weightspace.models.nnx import from_nnx
+from weightspace.models.resnet import ResNet
+from weightspace.models.vgg import VGG
+from weightspace.models.vit import ViT
+from weightspace.types import Apply, Params
+
+MODULES = {"mlp": MLP, "vgg": VGG, "resnet": ResNet, "vit": ViT, "lm": LM}
+
+
+class Model(NamedTuple):
+  """A model as pure functions, and what it was made from.
+
+  `apply(params, x, stats=None)` gives logits; stats matter to models with
+  BatchNorm only, and None normalises by the batch itself.  `moments(params,
+  stats, x)` is what `batch_norm` folds.
+  """
+
+  name: str
+  hyper: dict[str, Any]
+  module: nn.Module
+  init: Callable[[jax.Array, Any], Params]
+  apply: Apply
+  moments: Callable[..., Any]
+
+
+def build(name: str, **hyper: Any) -> Model:
+  """Return the model `name` with the given hyper-parameters.
+
+  Args:
+    name: one of mlp, vgg, resnet, vit, lm.
+    **hyper: fields of its module, each with a default; lists stand for tuples.
+
+  Returns:
+    Model, whose `hyper` holds all hyper-parameters, defaults too.
+
+  Raises:
+    ValueError: for an unknown name or hyper-parameter, listing those there are,
+      or for a value out of range.
+
+  >>> build("resnet", width=2).hyper["depth"]
+  20
+  """
+  if name not in MODULES:
+    raise ValueError(f"model: {name!r}, expected one of {', '.join(MODULES)}")
+  kind = MODULES[name]
+  fields = dataclasses.fields(kind)
+  known = [f.name for f in fields if f.name not in ("parent", "name")]
+  for field in hyper:
+    if field not in known:
+      raise ValueError(
+        f"{name}: unknown hyper-parameter {field!r}, expected one of"
+        f" {', '.join(known)}"
+      )
+  module = kind(**{key: _frozen(value) for key, value in hyper.items()})
+  values = {field: getattr(module, field) for field in known}
+  return from_linen(module)._replace(name=name, hyper=values)
+
+
+def _frozen(value: Any) -> Any:
+  """Make tuples of lists: flax modules are hashed."""
+  if isinstance(value, list | tuple):
+    return tuple(map(_frozen, value))
+  return value
+
+
+def from_linen(module: nn.Module) -> Model:
+  """Return a linen module of your own as a Model.
+
+  Args:
+    module: called as `module(x)`.  Its only variables are parameters, or those
+      of `models.BatchNorm`, whose statistics `batch_norm` folds.
+
+  Returns:
+    Model, named after the class.
+
+  Raises:
+    ValueError: from `init`, when the module has variables of another kind, such
+      as the running averages of flax's own BatchNorm.
+
+  >>> model = from_linen(nn.Dense(2))
+  >>> params = model.init(jax.random.key(0), jnp.ones((1, 3)))
+  >>> model.apply(params, jnp.ones((5, 3))).shape
+  (5, 2)
+  """
+  return Model(
+    type(module).__name__.lower(),
+    {},
+    module,
+    functools.partial(_init, module),
+    functools.partial(_apply, module),
+    functools.partial(moments, module),
+  )
+
+
+def _init(module: nn.Module, key: jax.Array, x: Any) -> Params:
+  """Draw float32 parameters; of the example batch only the shape matters."""
+  shape, dtype = jnp.shape(x), jnp.result_type(x)
+  if not shape or not shape[0]:
+    raise ValueError(f"init: x is {shape}, expected an example batch [B, ...]")
+
+  def variables(key: jax.Array) -> Any:
+    return module.init(key, jnp.zeros((1, *shape[1:]), dtype))
+
+  result = jax.jit(variables)(key)
+  foreign = sorted(set(result) - {"params", "moments"})
+  if foreign:
+    raise ValueError(
+      f"from_linen: the module has {foreign[0]!r} variables, expected"
+      " parameters only (for BatchNorm use weightspace.models.BatchNorm)"
+    )
+  return result.get("params", {})
+
+
+def _apply(
+  module: nn.Module, params: Params, x: Any, stats: Any = None
+) -> jax.Array:
+  """Return the logits; without stats BatchNorm uses those of the batch."""
+  if stats is None:
+    logits, _ = module.apply({"params": params}, x, mutable=["moments"])
+    return logits
+  return jnp.asarray(module.apply({"params": params, "stats": stats}, x))
+
+
+def count(params: Params) -> int:
+  """Return the number of parameters, of arrays or of their shapes.
+
+  >>> count({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
+  8
+  """
+  return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
+
+
+__all__ = [
+  "BatchNorm",
+  "Model",
+  "batch_norm",
+  "build",
+  "count",
+  "from_linen",
+  "from_nnx",
+  "population",
+]

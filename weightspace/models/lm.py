@@ -1,0 +1,126 @@
+"""A decoder-only language model, from a character model to a pod.
+
+RMSNorm, rotary positions, grouped-query attention, a gated MLP and no biases:
+`embed/embedding [vocab, width]`, `block_b/{norm_attention, attention, norm_mlp,
+gate, up, down}`, `norm`, and `head/kernel [width, vocab]` unless tied, where
+the logits are products with the embedding.  The hidden units of the gated MLP
+permute together in `gate`, `up` and `down`.
+
+>>> import jax, jax.numpy as jnp
+>>> module = LM(vocab=31, layers=1, width=32)
+>>> tokens = jnp.zeros((2, 5), jnp.int32)
+>>> jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+(2, 5, 31)
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from weightspace.models import fields
+from weightspace.models.attention import Attention
+from weightspace.models.vit import DTYPES
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + down(silu(gate(y)) up(y)), y = norm(x)."""
+
+  heads: int
+  kv_heads: int
+  hidden: int
+  rotary: float
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
+    """Map [B, T, width] to [B, T, width], in the form that `scan` takes."""
+
+    def dense(features: int, name: str) -> nn.Dense:
+      return nn.Dense(features, use_bias=False, dtype=self.dtype, name=name)
+
+    attention = Attention(
+      self.heads,
+      self.kv_heads,
+      x.shape[-1] // self.heads,
+      causal=True,
+      rotary=self.rotary,
+      bias=False,
+      dtype=self.dtype,
+      name="attention",
+    )
+    x = x + attention(nn.RMSNorm(name="norm_attention")(x))
+    y = nn.RMSNorm(name="norm_mlp")(x)
+    y = nn.silu(dense(self.hidden, "gate")(y)) * dense(self.hidden, "up")(y)
+    return x + dense(x.shape[-1], "down")(y), None
+
+
+class LM(nn.Module):
+  """Tokens [B, T] to the logits of the token after each, [B, T, vocab].
+
+  hidden=None is 8/3 width, rounded up to a multiple of 8.  remat=True keeps
+  only the inputs of the blocks for the gradient.  scan=True compiles one block:
+  the parameters are then `blocks/..` with a leading layer axis.  The residual
+  stream and the logits stay in float32; `dtype` is that of the products.
+
+  Touvron et al. 2023, https://arxiv.org/abs/2302.13971 (the block); Ainslie et
+  al. 2023, https://arxiv.org/abs/2305.13245 (grouped queries); Press and Wolf
+  2017, https://arxiv.org/abs/1608.05859 (tied embeddings).
+  """
+
+  vocab: int = 256
+  layers: int = 2
+  width: int = 64
+  heads: int = 4
+  kv_heads: int = 2
+  hidden: int | None = None
+  tied: bool = True
+  rotary: float = 10_000.0
+  dtype: str = "float32"
+  remat: bool = False
+  scan: bool = False
+
+  def __post_init__(self) -> None:
+    fields.whole(self, "vocab", "layers", "width", "heads", "kv_heads")
+    if self.hidden is not None:
+      fields.whole(self, "hidden")
+    fields.choice(self, "dtype", DTYPES)
+    for flag in ("tied", "remat", "scan"):
+      fields.choice(self, flag, (True, False))
+    if self.width % self.heads or (self.width // self.heads) % 2:
+      even = f"to divide width={self.width} into heads of an even size"
+      fields.fail(self, "heads", f"{even} (rotary positions turn pairs)")
+    if self.heads % self.kv_heads:
+      fields.fail(self, "kv_heads", f"a divisor of heads={self.heads}")
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Map tokens [B, T] to logits [B, T, vocab]; a token >= vocab gives NaN."""
+    x = jnp.asarray(x)
+    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
+      raise ValueError(
+        f"lm: x is {x.shape} {x.dtype}, expected whole-number tokens [B, T]"
+      )
+    embed = nn.Embed(self.vocab, self.width, dtype=self.dtype, name="embed")
+    x = self._blocks(embed(x).astype(jnp.float32))
+    x = nn.RMSNorm(name="norm")(x)
+    if self.tied:
+      return embed.attend(x).astype(jnp.float32)
+    head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, name="head")
+    return head(x).astype(jnp.float32)
+
+  def _blocks(self, x: jax.Array) -> jax.Array:
+    block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+    hidden = self.hidden or 8 * -(-self.width // 3)
+    options = (self.heads, self.kv_heads, hidden, self.rotary, self.dtype)
+    if self.scan:
+      blocks = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=self.layers,
+      )
+      return blocks(*options, name="blocks")(x)[0]
+    for index in range(self.layers):
+      x, _ = block(*options, name=f"block_{index}")(x)
+    return x
