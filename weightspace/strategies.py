@@ -1,0 +1,61 @@
+"""Strategies: how a population is laid out in compiled programs.
+
+Steps follow each other by `scan` (an epoch is one program) or `step` (a Python
+loop over a compiled step); members lie side by side as `sequential` (one after
+the other), `vmap`, or `sharded` over a mesh axis.  What is fastest depends on
+the model and the device, and is decided here and nowhere else.
+
+>>> choose("step sequential")
+('step', 'sequential')
+"""
+
+from typing import Any
+
+import jax
+
+AXIS = "population"  # the mesh axis that members are sharded over
+LOOPS = ("scan", "step")
+MEMBERS = ("sequential", "vmap", "sharded")
+
+
+def choose(
+  strategy: str, program: Any = None, mesh: Any = None
+) -> tuple[str, str]:
+  """Return (loop, members): what is fastest here, unless the words settle it.
+
+  On the CPU, XLA runs convolutions inside a loop or under `vmap` about 30 times
+  slower than by themselves, and matrix products of one model fill the cores: so
+  convolutions are stepped, and members take turns.  An accelerator gains from
+  one program (`scan`) for all members (`vmap`).  A mesh asks for `sharded`.
+
+  Args:
+    strategy: `auto`, or words for one or both choices, as `step vmap`.
+    program: the jaxpr of a step, which tells whether it convolves.
+    mesh: a mesh with an axis `population`.
+
+  Raises:
+    ValueError: for an unknown word, or a mesh and a strategy that disagree.
+
+  >>> choose("vmap")
+  ('scan', 'vmap')
+  """
+  words = set(strategy.split()) - {"auto"}
+  loops, members = words & set(LOOPS), words & set(MEMBERS)
+  if words - loops - members or len(loops) > 1 or len(members) > 1:
+    raise ValueError(
+      f"strategy: {strategy!r}, expected 'auto' or at most one of {LOOPS} and"
+      f" one of {MEMBERS}"
+    )
+  if mesh is not None and AXIS not in mesh.axis_names:
+    raise ValueError(f"mesh: axes {mesh.axis_names}, expected {AXIS!r}")
+  if members and ("sharded" in members) == (mesh is None):
+    raise ValueError(
+      f"strategy: {strategy!r} with mesh={mesh}, expected a mesh if and only if"
+      " members are sharded"
+    )
+  cpu = jax.default_backend() == "cpu"
+  slow = cpu and "conv_general_dilated" in str(program)
+  loop = "step" if slow else "scan"
+  side = "sequential" if cpu else "vmap"
+  side = side if mesh is None else "sharded"
+  return (*loops, loop)[0], (*members, side)[0]
