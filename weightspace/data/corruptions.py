@@ -38,9 +38,23 @@ def gaussian_noise(key: Key, x: jax.Array, std: float) -> jax.Array:
 
 
 def shot_noise(key: Key, x: jax.Array, photons: float) -> jax.Array:
-  """Count photons: Poisson(photons x) / photons, value by value."""
-  counts = jax.random.poisson(key, photons * geometry.pixels(x))
-  return geometry.like(counts.astype(jnp.float32) / photons, x)
+  """Count photons: Poisson(photons x) / photons, value by value.
+
+  The count is how many steps of the distribution function lie below a uniform
+  draw, six deviations up: on the CPU some ten times faster than rejection.
+  """
+  rate = photons * geometry.pixels(x)
+  u = jax.random.uniform(key, np.shape(x))
+  most = int(photons + 6 * photons**0.5 + 6)
+
+  def step(k: int, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    mass, below, count = carry
+    below += mass
+    return mass * rate / (k + 1.0), below, count + (u > below)
+
+  start = (jnp.exp(-rate), jnp.zeros_like(rate), jnp.zeros_like(rate))
+  count = jax.lax.fori_loop(0, most, step, start, unroll=8)[2]
+  return geometry.like(count / photons, x)
 
 
 def impulse_noise(key: Key, x: jax.Array, share: float) -> jax.Array:
@@ -145,7 +159,7 @@ _GRADES: dict[str, tuple[Callable[..., jax.Array], tuple[float, ...]]] = {
   ),
   "translation": (
     lambda key, x, share: geometry.translate(
-      x, share * _height(x) * _signs(key, (len(x), 2))
+      x, max(1, round(share * _height(x))) * _signs(key, (len(x), 2))
     ),
     (0.05, 0.1, 0.15, 0.2, 0.25),
   ),
@@ -166,7 +180,7 @@ _GRADES: dict[str, tuple[Callable[..., jax.Array], tuple[float, ...]]] = {
   ),
   "motion_blur": (
     lambda key, x, share: motion_blur(key, x, share * _height(x)),
-    (0.1, 0.15, 0.2, 0.3, 0.4),
+    (0.06, 0.09, 0.12, 0.16, 0.2),
   ),
   "brightness": (
     lambda key, x, amount: brighten(x, amount),

@@ -60,9 +60,10 @@ def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
       f" {magic.hex(' ')!r} (unsigned bytes, {rank} axes)"
     )
   start = 4 + 4 * rank
-  shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4", -1))
+  header = data[4:start].ljust(4 * rank, b"\0")
+  shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
   expected = start + math.prod(shape)
-  if len(shape) != rank or len(data) != expected:
+  if len(data) != expected:
     raise ValueError(
       f"{path}: {len(data)} bytes after gzip, expected {expected} for the"
       f" shape {shape} of its header: truncated or of another layout"

@@ -11,12 +11,12 @@ renamed, so that a file under its own name is always whole.
 """
 
 import hashlib
+import http.client
 import io
 import os
 import pathlib
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from typing import NamedTuple
 
@@ -204,7 +204,7 @@ def fetch(remote: Remote, what: str) -> bytes:
   try:
     with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as response:
       data = response.read()
-  except OSError as error:
+  except (OSError, http.client.HTTPException) as error:
     raise FileNotFoundError(
       f"{what}: {remote.url} cannot be read ({error}); get the file on a"
       " machine with a network and pass its folder as data_dir"
