@@ -1,0 +1,65 @@
+"""The one-string argument of a config, as in `configs/X.py:mode=tiny,seed=3`.
+
+It chooses between variants before overrides such as `--config.lr=0.1` apply.
+Names and types are those of the defaults, and anything else is refused.
+
+>>> arg = parse_arg("mode=tiny,seed=3", mode=("paper", "tiny"), seed=0)
+>>> arg.mode, arg.seed
+('tiny', 3)
+"""
+
+from typing import Any
+
+import ml_collections
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+  """Read `text` as the type of its default; a tuple lists the choices."""
+  if isinstance(default, tuple):
+    if text not in map(str, default):
+      choices = ", ".join(map(str, default))
+      raise ValueError(
+        f"argument {name!r}: {text!r}, expected one of {choices}"
+      )
+    return next(choice for choice in default if str(choice) == text)
+  if isinstance(default, bool):
+    return _parse(name, text, ("true", "false")) == "true"
+  try:
+    return type(default)(text)
+  except ValueError:
+    kind = type(default).__name__
+    raise ValueError(f"argument {name!r}: {text!r}, expected {kind}") from None
+
+
+def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
+  """Return the defaults with those that `arg` names replaced.
+
+  Args:
+    arg: `name=value,...`, or empty.
+    **defaults: a value of the wanted type, or a tuple of choices whose first is
+      the default.
+
+  Returns:
+    ConfigDict with one entry for each default.
+
+  Raises:
+    ValueError: for an unknown name, one given twice, or a value of another
+      type, naming it and what was expected.
+
+  >>> parse_arg("", seed=7).seed
+  7
+  """
+  given: dict[str, Any] = {}
+  for part in filter(None, arg.split(",")):
+    name, equals, text = part.partition("=")
+    if name not in defaults or not equals:
+      expected = ", ".join(f"{known}=" for known in defaults)
+      raise ValueError(f"argument {part!r}: unknown, expected {expected}")
+    if name in given:
+      raise ValueError(f"argument {name!r}: given twice, expected once")
+    given[name] = _parse(name, text, defaults[name])
+  first = {
+    name: default[0] if isinstance(default, tuple) else default
+    for name, default in defaults.items()
+  }
+  return ml_collections.ConfigDict(first | given)
