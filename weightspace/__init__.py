@@ -21,25 +21,43 @@ from weightspace.trees import (
 from weightspace.types import Fold, Member
 
 if TYPE_CHECKING:
-  from weightspace import checkpoints, data, merge, models, report, train
+  from weightspace import (
+    checkpoints,
+    data,
+    intervals,
+    losses,
+    merge,
+    models,
+    report,
+    train,
+  )
+  from weightspace.paths import along, barrier, line
 
-_ROOMS = ("checkpoints", "data", "graph", "merge", "mixes", "models", "paths")
-_ROOMS += ("report", "train", "trees", "types")
+_ROOMS = {"checkpoints", "data", "graph", "intervals", "losses", "merge"}
+_ROOMS |= {"mixes", "models", "paths", "report", "train", "trees", "types"}
+_PATHS = {"along", "barrier", "line"}
 
 
 def __getattr__(name: str) -> Any:
   """Import a room when it is first asked for: flax and Orbax are slow."""
   if name in _ROOMS:
     return importlib.import_module(f"weightspace.{name}")
+  if name in _PATHS:
+    return getattr(importlib.import_module("weightspace.paths"), name)
   raise AttributeError(f"module 'weightspace' has no attribute {name!r}")
 
 
 __all__ = [
   "Fold",
   "Member",
+  "along",
+  "barrier",
   "checkpoints",
   "data",
   "fingerprint",
+  "intervals",
+  "line",
+  "losses",
   "merge",
   "models",
   "report",

@@ -87,10 +87,11 @@ def check_same(like: Params, tree: Params, what: str) -> None:
   for path in got:
     if path not in wanted:
       raise ValueError(f"{what}: {path!r} is unexpected")
-  if jax.tree.structure(like) != jax.tree.structure(tree):
+  structure: Any = jax.tree.structure(like)
+  if structure != jax.tree.structure(tree):
     raise ValueError(
-      f"{what}: same paths, but the containers differ: expected"
-      f" {jax.tree.structure(like)}, got {jax.tree.structure(tree)}"
+      f"{what}: same paths, but the containers differ: expected {structure},"
+      f" got {jax.tree.structure(tree)}"
     )
 
 
@@ -258,7 +259,8 @@ def weighted_mean(stack: Stack, weights: Weights | None = None) -> Params:
 
   Args:
     stack: leaves [M, ...].
-    weights: [M], a prefix tree of [M] arrays, or a whole Stack; None is uniform.
+    weights: [M], a prefix tree of [M] arrays, or a whole Stack; None for all
+      equal.
 
   Returns:
     Params: accumulated in float32, cast once to the input dtype.  Integer

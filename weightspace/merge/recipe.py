@@ -1,0 +1,164 @@
+"""Recipes: chains of steps, called on a Stack or on a list of models.
+
+A recipe knows its passes and its needs before any work, and the same object
+runs in memory, under `jit` and `vmap`, sharded, or leaf by leaf (`run`).
+
+>>> from weightspace.merge.steps import mean
+>>> recipe = on_deltas(mean)
+>>> models, start = {"w": jnp.array([2.0, 4.0])}, {"w": jnp.array(1.0)}
+>>> recipe(models, base=start)["w"].item()
+3.0
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from weightspace import trees
+from weightspace.merge import engine
+from weightspace.merge.steps import Step, minus_base, plus_base
+from weightspace.types import Key, Params, Stack
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+  """A chain of steps, called `recipe(stack, base=..., key=..., **statistics)`.
+
+  Returns Params, or a Stack where no step reduces.  Arithmetic is float32, cast
+  once to the input dtype; integer leaves are those of model 0.
+  """
+
+  steps: tuple[Step, ...]
+
+  @property
+  def needs(self) -> tuple[str, ...]:
+    """Names that must be given: base, key, or statistics."""
+    return tuple(dict.fromkeys(n for s in self.steps for n in s.needs))
+
+  @property
+  def passes(self) -> int:
+    """How often every leaf is visited: one, and one more per measure."""
+    return 1 + sum(len(step.measures) for step in self.steps)
+
+  def __call__(
+    self,
+    stack: Stack,
+    *,
+    base: Params | None = None,
+    key: Key | None = None,
+    **statistics: Any,
+  ) -> Params:
+    trees.check_finite(stack, "stack", stacked=True)
+    sources = engine.check_given(self.steps, stack, base, key, statistics)
+    leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
+    ats = engine.leaf_contexts(leaves, base, key, sources)
+    measured = engine.measure(self.steps, leaves.items, ats)
+    merged = [
+      engine.finish(
+        engine.at_path(self.steps, path), x, ats[path], tuple(measured)
+      )
+      for path, x in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(stack), merged)
+
+
+def chain(*steps: Step | Recipe) -> Recipe:
+  """Return the recipe that applies steps (or whole recipes) in order.
+
+  Raises:
+    ValueError: when two steps reduce over the models.
+
+  >>> double = Step("double", lambda x, at: 2 * x)
+  >>> chain(double, double)({"w": jnp.array([1.0])})["w"].tolist()
+  [4.0]
+  """
+  flat: list[Step] = []
+  for step in steps:
+    flat += step.steps if isinstance(step, Recipe) else [step]
+  reducing = [step.name for step in flat if step.reduces]
+  if len(reducing) > 1:
+    raise ValueError(
+      f"chain: {reducing[1]!r} follows {reducing[0]!r}, but only one step may"
+      " reduce over the models"
+    )
+  return Recipe(tuple(flat))
+
+
+def on_deltas(step: Step | Recipe) -> Recipe:
+  """Return base + step(stack - base): a step in task-vector space.
+
+  Raises (when called): ValueError without `base=`.
+
+  >>> from weightspace.merge.steps import mean
+  >>> recipe = on_deltas(chain(Step("double", lambda x, at: 2 * x), mean))
+  >>> models, start = {"w": jnp.array([2.0, 4.0])}, {"w": jnp.array(1.0)}
+  >>> recipe(models, base=start)["w"].item()
+  5.0
+
+  Ilharco et al. 2023, "Editing models with task arithmetic",
+  https://arxiv.org/abs/2212.04089.
+  """
+  return chain(minus_base, step, plus_base)
+
+
+def run(
+  recipe: Recipe,
+  models: Sequence[Params],
+  base: Params | None = None,
+  *,
+  key: Key | None = None,
+  **statistics: Any,
+) -> Params:
+  """Merge a list of models, stacking one leaf at a time.
+
+  The same as `recipe(stack(models), base=...)` with the memory of one stacked
+  leaf instead of a Stack; each leaf runs under jit, and leaves of one shape
+  share a program.
+
+  Args:
+    recipe: a Recipe whose measures, if any, take one pass over leaves each.
+    models: M trees of one structure, shapes and dtypes.
+    base: what the models were fine-tuned from, where the recipe needs it.
+    key: for recipes that draw masks.
+    **statistics: what else the recipe needs, by name.
+
+  Returns:
+    Params.
+
+  Raises:
+    ValueError: naming the first path, model or input that does not fit.
+
+  >>> from weightspace.merge.steps import mean
+  >>> run(chain(mean), [{"w": 1.0}, {"w": 3.0}])["w"].item()
+  2.0
+  """
+  models = list(models)
+  if not models:
+    raise ValueError("run: no models, expected at least one")
+  for index, model in enumerate(models):
+    trees.check_same(models[0], model, f"model {index}")
+    trees.check_finite(model, f"model {index}")
+  count = len(models)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((count, *jnp.shape(x)), jnp.result_type(x)),
+    models[0],
+  )
+  sources = engine.check_given(recipe.steps, like, base, key, statistics)
+  columns = [trees.named(model) for model in models]
+
+  def leaves() -> Iterator[tuple[str, jax.Array]]:
+    for path in columns[0]:
+      yield path, jnp.stack([jnp.asarray(column[path]) for column in columns])
+
+  ats = engine.leaf_contexts(columns[0], base, key, sources)
+  measured = tuple(engine.measure(recipe.steps, leaves, ats))
+  merged = [
+    engine.finish_compiled(
+      engine.at_path(recipe.steps, path), x, ats[path], measured
+    )
+    for path, x in leaves()
+  ]
+  return jax.tree.unflatten(jax.tree.structure(models[0]), merged)

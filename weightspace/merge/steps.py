@@ -1,0 +1,89 @@
+"""Steps: the stages that recipes are made of, as data.
+
+A Step edits one leaf [M, ...], or reduces it over the models.  It names what
+it `needs`; where it wants something global (a threshold over the whole tree) it
+has `measures`, folds over leaves that take one pass each.
+
+>>> halve = Step("halve", lambda x, at: x / 2)
+>>> halve.edit(jnp.array([2.0, 6.0]), At()).tolist()
+[1.0, 3.0]
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace.types import Fold, Key
+
+
+class At(NamedTuple):
+  """What a step sees of one leaf beside its values [M, ...]."""
+
+  base: Any = None  # [...], this leaf of the base
+  key: Key | None = None  # the recipe's key, the same for every leaf
+  seed: Any = np.uint32(0)  # uint32 hash of the leaf's path
+  given: Any = None  # {name: this leaf of each statistic}
+  measured: Any = None  # the value of the step's last measure
+
+
+class Step(NamedTuple):
+  """One stage of a recipe, as data.
+
+  `edit(x, at)` maps float32 [M, ...] to [M, ...], or to [...] where `reduces`.
+  A measure is a Fold over `(x, at)` of all leaves as they reach this step; its
+  `init` is given the value of the measure before it (None for the first).
+  `fold(at)`, if any, is the same reduction as a Fold over `(index, x)`, model
+  by model.  `resolve(path)`, if any, gives the step that one leaf uses.
+  """
+
+  name: str
+  edit: Callable[[jax.Array, At], jax.Array]
+  needs: tuple[str, ...] = ()
+  measures: tuple[Fold, ...] = ()
+  reduces: bool = False
+  fold: Callable[[At], Fold] | None = None
+  resolve: Callable[[str], "Step"] | None = None
+
+
+def reduction(
+  name: str, fold: Callable[[At], Fold], needs: tuple[str, ...] = ()
+) -> Step:
+  """Return the step of a Fold over models; a Stack is the unrolled loop.
+
+  `fold(at)` has `init(like)`, `update(state, (index, x))` and `value(state)`,
+  so that models may also arrive one by one.
+
+  >>> mean.edit(jnp.array([2.0, 6.0]), At()).item()
+  4.0
+  """
+
+  def edit(x: jax.Array, at: At) -> jax.Array:
+    made = fold(at)
+    state = made.init(x[0])
+    for m in range(len(x)):
+      state = made.update(state, (m, x[m]))
+    return made.value(state)
+
+  return Step(name, edit, needs=needs, reduces=True, fold=fold)
+
+
+def _running_mean(at: At) -> Fold:
+  """sum_m x_m / M."""
+  return Fold(
+    init=lambda like: (jnp.zeros_like(like), 0),
+    update=lambda state, item: (state[0] + item[1], state[1] + 1),
+    value=lambda state: state[0] / state[1],
+    merge=lambda a, b: (a[0] + b[0], a[1] + b[1]),
+  )
+
+
+def _plus_base(x: jax.Array, at: At) -> jax.Array:
+  return x + (at.base if x.ndim == at.base.ndim else at.base[None])
+
+
+mean = reduction("mean", _running_mean)
+minus_base = Step("minus_base", lambda x, at: x - at.base[None], ("base",))
+plus_base = Step("plus_base", _plus_base, ("base",))
