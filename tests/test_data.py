@@ -131,7 +131,7 @@ def test_not_mnist_from_its_test_pair_alone(tmp_path):
   splits = data.load("notmnist", tmp_path)
   parts = [numbers(part) for part in splits]
   assert [len(part) for part in parts] == [360, 40, 100]
-  assert sorted(sum(parts, [])) == list(range(500))
+  assert sorted(np.concatenate(parts)) == list(range(500))
   assert np.bincount(splits.test["y"]).tolist() == [10] * 10
   with pytest.raises(FileNotFoundError, match=f"mnist: '{IMAGES}' not found"):
     data.load("mnist", tmp_path / "notmnist")

@@ -3,9 +3,9 @@
 `CORRUPTIONS[name](key, x, severity)` changes images [N, H, W, C] in [0, 1]; the
 key draws what differs from image to image (noise, a direction, a place).  Each
 is a function of one strength, graded by a table.  Noise, brightness, contrast
-and pixelation have ImageNet-C's strengths; what moves or blurs is given in
+and pixelation have ImageNet-C's strengths.  The others are ours: movements are
 shares of the image's height, so that 8x8 digits and 32x32 photographs suffer
-alike: those five numbers are ours.
+alike, and the Gaussian blur is in pixels, for images of up to some 32.
 
 >>> x = jnp.full((1, 8, 8, 1), 0.5)
 >>> noisy = corrupt(jax.random.key(0), x, "gaussian_noise", severity=3)
@@ -33,8 +33,8 @@ TAPS = 5  # copies that a motion blur averages
 
 def gaussian_noise(key: Key, x: jax.Array, std: float) -> jax.Array:
   """Add independent normal noise of standard deviation `std` to every value."""
-  noise = jax.random.normal(key, np.shape(x))
-  return geometry.like(geometry.pixels(x) + std * noise, x)
+  images = geometry.pixels(x)
+  return geometry.like(images + std * jax.random.normal(key, images.shape), x)
 
 
 def shot_noise(key: Key, x: jax.Array, photons: float) -> jax.Array:
@@ -59,8 +59,9 @@ def shot_noise(key: Key, x: jax.Array, photons: float) -> jax.Array:
 
 def impulse_noise(key: Key, x: jax.Array, share: float) -> jax.Array:
   """Set each value, with probability `share`, to 0 or to 1 evenly."""
-  u = jax.random.uniform(key, np.shape(x))
-  salted = jnp.where(u < share / 2, 0.0, geometry.pixels(x))
+  images = geometry.pixels(x)
+  u = jax.random.uniform(key, images.shape)
+  salted = jnp.where(u < share / 2, 0.0, images)
   return geometry.like(jnp.where(u > 1 - share / 2, 1.0, salted), x)
 
 
@@ -93,9 +94,9 @@ def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
 
 def motion_blur(key: Key, x: jax.Array, length: float) -> jax.Array:
   """Average five copies spread over `length` pixels in a drawn direction."""
-  angle = jax.random.uniform(key, np.shape(x)[:1], maxval=jnp.pi)
-  along = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
   images = geometry.pixels(x)
+  angle = jax.random.uniform(key, images.shape[:1], maxval=jnp.pi)
+  along = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
   copies = [
     geometry.resample(images, jnp.eye(2), step * along, edge="nearest")
     for step in np.linspace(-length / 2, length / 2, TAPS)
@@ -117,12 +118,11 @@ def fade(x: jax.Array, factor: float) -> jax.Array:
 
 def pixelate(x: jax.Array, share: float) -> jax.Array:
   """Shrink to `share` of the side and enlarge again by repeating pixels."""
-  count, height, width, channels = np.shape(x)
-  small = (max(1, round(share * height)), max(1, round(share * width)))
-  images = jax.image.resize(
-    geometry.pixels(x), (count, *small, channels), "linear"
-  )
-  return geometry.like(jax.image.resize(images, np.shape(x), "nearest"), x)
+  images = geometry.pixels(x)
+  count, *sides, channels = images.shape
+  small = [max(1, round(share * side)) for side in sides]
+  coarse = jax.image.resize(images, (count, *small, channels), "linear")
+  return geometry.like(jax.image.resize(coarse, images.shape, "nearest"), x)
 
 
 def occlude(key: Key, x: jax.Array, side: int) -> jax.Array:
@@ -131,14 +131,14 @@ def occlude(key: Key, x: jax.Array, side: int) -> jax.Array:
   DeVries and Taylor 2017, "Cutout", https://arxiv.org/abs/1708.04552 (whose
   square may reach over the border; ours does not).
   """
-  inside = jnp.ones((1, 1, 1, 1), bool)
-  for axis, one in zip((1, 2), jax.random.split(key)):
-    size = np.shape(x)[axis]
-    start = jax.random.randint(one, (len(x), 1), 0, size - side + 1)
+  images = geometry.pixels(x)
+  inside = []
+  for size, one in zip(images.shape[1:3], jax.random.split(key)):
+    start = jax.random.randint(one, (len(images), 1), 0, size - side + 1)
     at = jnp.arange(size)[None] - start
-    covered = jnp.expand_dims((at >= 0) & (at < side), (3 - axis, 3))
-    inside = inside & covered
-  return geometry.like(jnp.where(inside, 0.0, geometry.pixels(x)), x)
+    inside.append((at >= 0) & (at < side))
+  square = inside[0][:, :, None, None] & inside[1][:, None, :, None]
+  return geometry.like(jnp.where(square, 0.0, images), x)
 
 
 def _signs(key: Key, shape: tuple[int, ...]) -> jax.Array:
@@ -175,8 +175,8 @@ _GRADES: dict[str, tuple[Callable[..., jax.Array], tuple[float, ...]]] = {
   "shot_noise": (shot_noise, (60, 25, 12, 5, 3)),
   "impulse_noise": (impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
   "gaussian_blur": (
-    lambda key, x, share: gaussian_blur(x, share * _height(x)),
-    (0.02, 0.03, 0.045, 0.06, 0.08),
+    lambda key, x, sigma: gaussian_blur(x, sigma),
+    (0.4, 0.6, 0.8, 1.1, 1.5),
   ),
   "motion_blur": (
     lambda key, x, share: motion_blur(key, x, share * _height(x)),

@@ -58,7 +58,8 @@ def resample(
   Returns:
     [N, H, W, C] in the dtype of x.
   """
-  count, height, width, _ = np.shape(x)
+  images = pixels(x)
+  count, height, width, _ = images.shape
   centre = jnp.array([(height - 1) / 2, (width - 1) / 2])[:, None]
   grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width)))
   grid = grid.transpose(0, 2, 1).reshape(2, -1) - centre
@@ -75,7 +76,7 @@ def resample(
 
   matrix = jnp.broadcast_to(jnp.asarray(matrix, jnp.float32), (count, 2, 2))
   shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), (count, 2))
-  return like(jax.vmap(one)(pixels(x), matrix, shift), x)
+  return like(jax.vmap(one)(images, matrix, shift), x)
 
 
 def _matrix(
