@@ -11,13 +11,8 @@ parameters of any model, in memory, vmapped, sharded or streamed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from weightspace.trees import (
-  fingerprint,
-  stack,
-  unstack,
-  weighted_mean,
-  weighted_sum,
-)
+from weightspace.means import weighted_mean, weighted_sum
+from weightspace.trees import fingerprint, stack, unstack
 from weightspace.types import Fold, Member
 
 if TYPE_CHECKING:
@@ -33,8 +28,9 @@ if TYPE_CHECKING:
   )
   from weightspace.paths import along, barrier, line
 
-_ROOMS = {"checkpoints", "data", "graph", "intervals", "losses", "merge"}
-_ROOMS |= {"mixes", "models", "paths", "report", "train", "trees", "types"}
+_ROOMS = {"checkpoints", "data", "graph", "intervals", "losses", "means"}
+_ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
+_ROOMS |= {"types"}
 _PATHS = {"along", "barrier", "line"}
 
 

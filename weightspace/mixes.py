@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import graph, trees
+from weightspace import graph, means, trees
 from weightspace.types import Data, Score, Stack, Weights
 
 CACHE = 2**22  # bytes of members' first-layer outputs per block of examples
@@ -185,12 +185,12 @@ def _mixer(
 ) -> Callable[[Weights], jax.Array]:
   """Return the function from one row of coefficients to its score."""
   if not stem:
-    return lambda w: score(trees.weighted_sum(stack, w), data)
+    return lambda w: score(means.weighted_sum(stack, w), data)
   split = graph.split_linear(score, _model(stack), _shapes(data))
   members = jax.lax.map(lambda p: split.stem(p, data), stack)
 
   def of_mix(w: jax.Array) -> jax.Array:
-    mixed = [trees.contract(x, w).astype(x.dtype) for x in members]
+    mixed = [means.contract(x, w).astype(x.dtype) for x in members]
     return split.trunk(mixed, data)
 
   return of_mix

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import mixes, trees
+from weightspace import means, mixes, trees
 from weightspace.types import Data, Loss, Params, Path, Stack
 
 
@@ -33,7 +33,7 @@ class Polyline:
     return jnp.maximum(0.0, 1.0 - jnp.abs(place - jnp.arange(last + 1)))
 
   def __call__(self, t: jax.Array | float) -> Params:
-    return trees.weighted_sum(self.points, self.weights(t))
+    return means.weighted_sum(self.points, self.weights(t))
 
 
 class Barrier(NamedTuple):

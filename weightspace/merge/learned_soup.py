@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import losses, trees
+from weightspace import losses, means, trees
 from weightspace.types import Apply, Data, Key, Stack, Weights
 
 LEVELS = ("leaf", "model")
@@ -122,7 +122,7 @@ def _step(
 
   def loss(found: Any) -> jax.Array:
     weights = jax.tree.map(jax.nn.softmax, found["raw"])
-    logits = apply(trees.weighted_sum(stack, weights), batch["x"])
+    logits = apply(means.weighted_sum(stack, weights), batch["x"])
     beta = jnp.exp(found["log_beta"])
     return losses.cross_entropy(beta * logits, batch["y"]).mean()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from weightspace import mixes, trees
+from weightspace import means, mixes, trees
 from weightspace.types import Data, Member, Stack
 
 
@@ -58,7 +58,7 @@ def guard(
   ends[0, 0] = ends[1, other] = 1.0
   ends[2, [0, other]] = 0.5
   if data is None:
-    mixed = [trees.weighted_sum(stack, w) for w in ends]
+    mixed = [means.weighted_sum(stack, w) for w in ends]
     values = np.array([float(loss(params)) for params in mixed])
   else:
     values = np.asarray(mixes.evaluate_mixes(stack, ends, loss, data))

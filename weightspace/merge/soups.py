@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import intervals, mixes, trees
+from weightspace import intervals, means, mixes, trees
 from weightspace.merge import provenance
 from weightspace.types import Data, Member, Params, Score, Stack
 
@@ -177,7 +177,7 @@ def make_scorer(stack: Stack, score: Any, data: Data | None) -> Scorer:
   trees.check_finite(stack, "stack", stacked=True)
 
   def python(weights: np.ndarray) -> tuple[np.ndarray, None]:
-    mixed = (trees.weighted_sum(stack, w) for w in weights)
+    mixed = (means.weighted_sum(stack, w) for w in weights)
     return _checked(np.array([float(score(params)) for params in mixed])), None
 
   def compiled(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

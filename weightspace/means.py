@@ -1,0 +1,138 @@
+"""Sums over the models of a Stack: the one primitive of averaging.
+
+Most methods only choose the weights of `weighted_mean`.  A reduction over M is
+written over the slices (`contract`), since XLA on the CPU does not vectorise a
+short leading reduction.
+
+>>> models = {"w": jnp.array([[0.0, 1.0], [2.0, 5.0]])}
+>>> weighted_mean(models)["w"].tolist()
+[1.0, 3.0]
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import trees
+from weightspace.types import Params, Stack, Weights
+
+UNROLL = 64  # models; beyond it one tensordot keeps the program small
+
+
+def contract(x: jax.Array, weights: jax.Array) -> jax.Array:
+  """Return sum_m weights[m] x[m] in float32: the one sum over models.
+
+  Args:
+    x: [M, ...].
+    weights: [M], or the shape of `x`.
+
+  Returns:
+    [...], in the accumulator dtype of `x`.
+  """
+  dtype = trees.accumulator(x.dtype)
+  weights = jnp.asarray(weights, dtype)
+  if len(x) > UNROLL and weights.ndim == 1:
+    precision = jax.lax.Precision.HIGHEST
+    return jnp.tensordot(weights, x.astype(dtype), 1, precision=precision)
+  total = weights[0] * x[0].astype(dtype)
+  for m in range(1, len(x)):
+    total = total + weights[m] * x[m].astype(dtype)
+  return total
+
+
+def spread_weights(stack: Stack, weights: Weights | None) -> Stack:
+  """Give every leaf its own weights, from [M], a prefix tree, or a Stack.
+
+  Raises:
+    ValueError: when an array is neither [M] nor shaped as its leaf.
+  """
+  count = trees.size(stack)
+  if weights is None:
+    weights = jnp.ones(count)
+  if isinstance(weights, list | tuple) and all(map(np.isscalar, weights)):
+    weights = jnp.asarray(weights, jnp.float32)
+  spread = jax.tree.broadcast(weights, stack)
+
+  def check(path: str, x: Any, w: Any) -> jax.Array:
+    if np.shape(w) != (count,) and np.shape(w) != np.shape(x):
+      raise ValueError(
+        f"weights: {path!r} has shape {np.shape(w)}, expected ({count},) or"
+        f" {np.shape(x)}"
+      )
+    return jnp.asarray(w)
+
+  result = trees.map_named(check, stack, spread)
+  trees.check_finite(result, "weights")
+  return result
+
+
+def weighted_sum(stack: Stack, weights: Weights) -> Params:
+  """Return sum_m w_m theta_m, leaf by leaf, with the weights as they are.
+
+  Args:
+    stack: leaves [M, ...].
+    weights: [M], a prefix tree of [M] arrays (one per layer or leaf), or a
+      whole Stack (one per parameter).
+
+  Returns:
+    Params: summed in float32, each leaf in its input dtype.  Integer leaves are
+    those of model 0.
+
+  Raises:
+    ValueError: naming the first path whose weights do not fit.
+
+  >>> weighted_sum({"w": jnp.array([1.0, 2.0])}, jnp.array([1.0, -1.0]))
+  {'w': Array(-1., dtype=float32)}
+  """
+
+  def leaf(x: jax.Array, w: jax.Array) -> jax.Array:
+    x = jnp.asarray(x)
+    return contract(x, w).astype(x.dtype) if trees.inexact(x) else x[0]
+
+  return jax.tree.map(leaf, stack, spread_weights(stack, weights))
+
+
+def weighted_mean(stack: Stack, weights: Weights | None = None) -> Params:
+  """Return sum_m w_m theta_m / sum_m w_m: the one primitive of averaging.
+
+  Most methods only choose the weights: [M] for soups and running averages, one
+  [M] per layer for learned soups, a whole Stack for Fisher merging.
+
+  Args:
+    stack: leaves [M, ...].
+    weights: [M], a prefix tree of [M] arrays, or a whole Stack; None for all
+      equal.
+
+  Returns:
+    Params: accumulated in float32, cast once to the input dtype.  Integer
+    leaves are those of model 0.
+
+  Raises:
+    ValueError: for weights of another shape, with a NaN, or (on concrete
+      values) that sum to zero, naming the first path.
+
+  >>> models = {"w": jnp.array([[0.0], [4.0]])}
+  >>> weighted_mean(models, jnp.array([3.0, 1.0]))["w"].tolist()
+  [1.0]
+
+  Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482.
+  """
+  spread = spread_weights(stack, weights)
+
+  def leaf(path: str, x: jax.Array, w: jax.Array) -> jax.Array:
+    x = jnp.asarray(x)
+    if not trees.inexact(x):
+      return x[0]
+    w = w.astype(trees.accumulator(x.dtype))
+    total = contract(w, jnp.ones(len(w)))
+    if trees.concrete(total) and not np.all(np.asarray(total)):
+      raise ValueError(
+        f"weights: those of {path!r} sum to zero, expected a non-zero sum"
+      )
+    if w.ndim == 1:
+      return contract(x, w / total).astype(x.dtype)
+    return (contract(x, w) / total).astype(x.dtype)
+
+  return trees.map_named(leaf, stack, spread)
