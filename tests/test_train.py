@@ -82,7 +82,7 @@ def numpy_sgd(w, b, data, batches, rate):
 def test_equals_a_numpy_reference():
   fitted, data, stack = run(), problem(), starts()
   draws = [
-    population.draw(KEY, jnp.arange(M), e, count=N, batch_size=5)[0]
+    population.draw(KEY, range(M), e, count=N, batch_size=5)[0]
     for e in range(3)
   ]
   for m in range(M):
@@ -94,11 +94,11 @@ def test_equals_a_numpy_reference():
 
 
 def test_batches_are_full_and_distinct():
-  indices, keys = population.draw(KEY, jnp.arange(3), 0, count=N, batch_size=5)
+  indices, keys = population.draw(KEY, range(3), 0, count=N, batch_size=5)
   assert indices.shape == (3, 4, 5) and keys.shape == (3, 4)
   for rows in np.asarray(indices).reshape(3, -1):
     assert len(set(rows)) == 20 and rows.max() < N
-  other, _ = population.draw(KEY, jnp.arange(3), 1, count=N, batch_size=5)
+  other, _ = population.draw(KEY, range(3), 1, count=N, batch_size=5)
   assert (indices != other).any()
   assert (indices[0] != indices[1]).any()
 
@@ -246,7 +246,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path_factory, changes, what):
 def test_nan_names_step_and_member(strategy):
   data = problem()
   bad = int(
-    population.draw(KEY, jnp.arange(M), 1, count=N, batch_size=5)[0][2, 3, 0]
+    population.draw(KEY, range(M), 1, count=N, batch_size=5)[0][2, 3, 0]
   )
 
   def trap(params, batch, trapped):
@@ -298,6 +298,7 @@ def test_nan_names_step_and_member(strategy):
       r"'typo' is no arg.*learning_rate",
     ),
     ({"hyper": {"key": np.ones(M)}, "prepare": noisy}, "'key' is no argument"),
+    ({"seeds": [1, 2, -3, 4]}, "seeds: -3, expected 0 to"),
     ({"seeds": [1]}, "seeds: 1, expected one for each of 4"),
     ({"strategy": "fast"}, "strategy: 'fast'"),
     ({"strategy": "scan step"}, "strategy: 'scan step'"),

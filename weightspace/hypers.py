@@ -59,3 +59,6 @@ def check(
       )
   if len(seeds) != count:
     raise ValueError(f"seeds: {len(seeds)}, expected one for each of {count}")
+  for seed in seeds:
+    if not 0 <= seed < 2**32:
+      raise ValueError(f"seeds: {seed}, expected 0 to 2**32 - 1")

@@ -74,7 +74,7 @@ def fit_population(
       `loss` has an argument of that name.
     prepare: `prepare(key, batch) -> batch`, run within the step: augmentation.
     folds: averages over the trajectory by name, updated after every step.
-    seeds: M numbers that set the members' randomness apart; 0 to M - 1.
+    seeds: M whole numbers that set the members' randomness apart; 0 to M - 1.
     same_order: all members see the batches of the first seed.
     shared_data: whether members train on the same data.
     strategy: see `strategies.choose`; results agree up to rounding.
@@ -111,7 +111,7 @@ def fit_population(
   draw = functools.partial(
     population.draw,
     key,
-    jnp.asarray(numbers),
+    numbers,
     count=examples,
     batch_size=batch_size,
     same_order=same_order,
