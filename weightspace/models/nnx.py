@@ -48,7 +48,8 @@ def from_nnx(module: Any) -> tuple[Apply, Params]:
       f"from_nnx: {type(module).__name__}, expected an nnx.Module instance"
     )
   graph, state, *rest = nnx.split(module, nnx.Param, ...)
-  like = jax.eval_shape(lambda: state)
+  structure = jax.tree.structure(state)
+  keys = jax.tree.map(lambda _: 0, nnx.to_pure_dict(state))
   params = _text_keys(nnx.to_pure_dict(state))
   shapes = {path: x.shape for path, x in trees.named(params).items()}
 
@@ -60,9 +61,9 @@ def from_nnx(module: Any) -> tuple[Apply, Params]:
           f"params: {path!r} is {got.get(path, 'missing')}, expected"
           f" {shapes.get(path, 'no such path')}"
         )
-    leaves = jax.tree.leaves(params)
-    filled = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    return nnx.merge(graph, filled, *rest)(*args, **kwargs)
+    filled = jax.tree.unflatten(structure, jax.tree.leaves(_own(keys, params)))
+    others = jax.tree.map(jnp.asarray, rest)  # copies: a call may change them
+    return nnx.merge(graph, filled, *others)(*args, **kwargs)
 
   return apply, params
 
@@ -71,3 +72,10 @@ def _text_keys(tree: Any) -> Any:
   if not isinstance(tree, dict):
     return tree
   return {str(key): _text_keys(value) for key, value in tree.items()}
+
+
+def _own(keys: Any, tree: Any) -> Any:
+  """Give the module's own keys back: 10 comes before 2 as text only."""
+  if not isinstance(keys, dict):
+    return tree
+  return {key: _own(inner, tree[str(key)]) for key, inner in keys.items()}

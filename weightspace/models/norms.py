@@ -16,7 +16,7 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
-from weightspace.models.batch_norm import BatchNorm
+from weightspace.models.batchnorm import BatchNorm
 
 KINDS = ("layer", "group", "batch", "none")
 EPSILON = 1e-5
