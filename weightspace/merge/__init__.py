@@ -9,15 +9,28 @@ a mean from a score.
 2.0
 """
 
+from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
+from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.provenance import guard
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
+from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
 from weightspace.mixes import evaluate_mixes
 
-RECIPES = {"linear": linear, "uniform": uniform, "wise_ft": wise_ft}
+RECIPES = {
+  "karcher": karcher,
+  "linear": linear,
+  "model_stock": model_stock,
+  "multislerp": multislerp,
+  "nearswap": nearswap,
+  "nuslerp": nuslerp,
+  "slerp": slerp,
+  "uniform": uniform,
+  "wise_ft": wise_ft,
+}
 
 __all__ = [
   "RECIPES",
@@ -31,12 +44,18 @@ __all__ = [
   "evaluate_mixes",
   "greedy",
   "guard",
+  "karcher",
   "learned",
   "linear",
+  "model_stock",
+  "multislerp",
+  "nearswap",
+  "nuslerp",
   "on_deltas",
   "pruned",
   "reduction",
   "run",
+  "slerp",
   "uniform",
   "wise_ft",
 ]
