@@ -93,6 +93,12 @@ def test_truncated_idx_is_refused_by_name(file, share, outside):
     layouts.read_idx(file, 3)
 
 
+def test_bytes_after_the_last_are_refused(file):
+  file.write_bytes(gzip.compress(idx(images(7)[0]) + b"x"))
+  with pytest.raises(ValueError, match=r"some\.gz: 157 bytes.*expected 156"):
+    layouts.read_idx(file, 3)
+
+
 @CHEAP
 @hypothesis.given(st.binary(max_size=40), st.booleans())
 def test_foreign_bytes_never_crash(file, content, packed):
@@ -278,7 +284,9 @@ def test_unknown_names_and_options():
 
 
 @CHEAP
-@hypothesis.given(st.lists(st.integers(0, 3), max_size=60), st.integers(2, 7))
+@hypothesis.given(
+  st.lists(st.integers(0, 3), min_size=20, max_size=60), st.integers(2, 4)
+)
 def test_hold_out_is_stratified_to_one_example(labels, every):
   y = np.array(labels, int)
   rest, held = data.hold_out(y, every)

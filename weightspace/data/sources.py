@@ -155,7 +155,7 @@ def find(
   missing = next(f for f in files if f not in best)
   if download and name in REMOTES and missing in REMOTES[name]:
     return {f: _download(name, f) for f in files}
-  raise FileNotFoundError(_not_found(name, missing, looked, best, download))
+  raise FileNotFoundError(_not_found(name, missing, looked, best))
 
 
 def _not_found(
@@ -163,13 +163,11 @@ def _not_found(
   missing: str,
   looked: list[pathlib.Path],
   found: dict[str, pathlib.Path],
-  download: bool,
 ) -> str:
   remote = REMOTES.get(name, {}).get(missing)
   partly = f" (found {next(iter(found.values()))})" if found else ""
-  if download or remote is None:
-    remedy = "No address is known to download it from"
-  else:
+  remedy = "No address is known to download it from"
+  if remote:
     remedy = f"download=True fetches it from {remote.url}"
   return (
     f"{name}: {missing!r} not found{partly}. Looked in"
