@@ -11,24 +11,43 @@ a mean from a score.
 
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
+from weightspace.merge.corrections import (
+  norm_matched,
+  variance_corrected,
+  variance_ratio,
+  weight_aligned,
+)
 from weightspace.merge.directions import karcher, multislerp
+from weightspace.merge.drop import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.provenance import guard
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
+from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
+from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
+from weightspace.merge.trims import trim
 from weightspace.mixes import evaluate_mixes
 
 RECIPES = {
+  "dare": dare,
+  "dare_ties": dare_ties,
   "karcher": karcher,
   "linear": linear,
+  "magmax": magmax,
   "model_stock": model_stock,
   "multislerp": multislerp,
   "nearswap": nearswap,
+  "norm_matched": norm_matched,
   "nuslerp": nuslerp,
   "slerp": slerp,
+  "task_arithmetic": task_arithmetic,
+  "ties": ties,
+  "transfer": transfer,
   "uniform": uniform,
+  "variance_corrected": variance_corrected,
+  "weight_aligned": weight_aligned,
   "wise_ft": wise_ft,
 }
 
@@ -41,21 +60,34 @@ __all__ = [
   "Step",
   "Trial",
   "chain",
+  "dare",
+  "dare_ties",
+  "disjoint",
+  "drop",
   "evaluate_mixes",
   "greedy",
   "guard",
   "karcher",
   "learned",
   "linear",
+  "magmax",
   "model_stock",
   "multislerp",
   "nearswap",
+  "norm_matched",
   "nuslerp",
   "on_deltas",
   "pruned",
   "reduction",
   "run",
   "slerp",
+  "task_arithmetic",
+  "ties",
+  "transfer",
+  "trim",
   "uniform",
+  "variance_corrected",
+  "variance_ratio",
+  "weight_aligned",
   "wise_ft",
 ]

@@ -38,7 +38,7 @@ def model_stock(scope: str = "tensor", average: str = "cosine") -> Recipe:
   [1.0, 1.0]
 
   Jang, Yun and Han 2024, "Model Stock: all we need is just a few fine-tuned
-  models", eq. 6, https://arxiv.org/abs/2403.19522; the mean over pairs and the
+  models", https://arxiv.org/abs/2403.19522; the mean over pairs and the
   floor (1e-12 of the largest squared norm) are ours.
   """
   checks.option("model_stock: scope", scope, SCOPES)
