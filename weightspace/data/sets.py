@@ -13,7 +13,7 @@ the test part.
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -152,7 +152,7 @@ LOADERS: dict[str, Callable[..., Splits]] = {
 
 
 def load(
-  name: str, data_dir: DataDir = None, *, download: bool = False, **options: int
+  name: str, data_dir: DataDir = None, *, download: bool = False, **options: Any
 ) -> Splits:
   """Load a data set by name as train, validation and test.
 
@@ -160,13 +160,14 @@ def load(
   |---|---|---|
   | digits | scikit-learn's bundled 8x8 digits | three, one, one fifth |
   | mnist, fashion_mnist | 28x28 grey, IDX .gz | 9/10, 1/10 of train; test |
-  | notmnist | letters A-J, IDX .gz | as MNIST; from the t10k pair alone, a
-    fifth of it is the test part |
+  | notmnist | letters A-J, IDX .gz | as MNIST, or from the t10k pair alone |
   | cifar10 | 32x32 RGB, binary version | 9/10, 1/10 of train; test |
   | text | characters of `file` | first 8, next 1, last 1 tenth |
 
-  Image splits are stratified by `hold_out`.  Text is cut into windows that do
-  not overlap; y is x one character later; tokens count through `vocabulary`.
+  Image splits are stratified by `hold_out`; of notMNIST's t10k pair alone, a
+  fifth is the test part and a tenth of the rest validation.  Text is cut into
+  windows that do not overlap; y is x one character later; tokens count through
+  `vocabulary`.
 
   Args:
     name: one of the above.

@@ -75,10 +75,11 @@ def multicolor(
   one of the ten colours, drawn evenly: it agrees with probability correlation +
   (1 - correlation) / 10.  The paper's failure probability p is 1 - correlation.
 
-  From the paper: ten classes, 32 patches of ten colours around the digit, a
+  After the paper: ten classes, 32 patches of ten colours around the digit, a
   colour for each pair of patch and class, patches independent given the class.
-  Ours: the palette, the rule (c + i) mod 10, and the ring: a border of a
-  quarter of the height, cut evenly (28x28 becomes 42x42).
+  That p also lets the right colour be drawn, and images of 42x42, are from
+  memory of it.  Ours: the palette, the rule (c + i) mod 10, and the ring: a
+  border of a quarter of the height, cut evenly (28x28 becomes 42x42).
 
   Args:
     key: draws which patches fail, and their colours.
