@@ -258,6 +258,14 @@ def test_rotary_products_depend_on_the_distance():
   np.testing.assert_allclose(turned_q[:, 0], q[:, 0], rtol=1e-6)
 
 
+def test_rotary_angles():
+  found = attention.rotate(jnp.ones((1, 2, 1, 4)))[0, 1, 0]
+  angle = np.array([1.0, 0.01])  # 10000^0 and 10000^(-1/2), at position 1
+  cos, sin = np.cos(angle), np.sin(angle)
+  expected = np.concatenate([cos - sin, cos + sin])
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kv_heads, causal", [(4, True), (2, True), (1, False)])
 def test_attention_against_numpy(kv_heads, causal):
   x = np.asarray(jax.random.normal(KEY, (2, 5, 8)))

@@ -41,8 +41,8 @@ from weightspace.types import Apply, Params
 MODULES = {"mlp": MLP, "vgg": VGG, "resnet": ResNet, "vit": ViT, "lm": LM}
 
 
-# Random draws take XLA:CPU 0.4 s each to compile, a quarter of that at level 1,
-# and run as fast: a ResNet20 is made in 2 s instead of 8.
+# Most of a cold start is XLA:CPU compiling the random draws.  At level 1 that
+# costs a third (ResNet20: 4.3 CPU seconds, not 11.8), and they run as fast.
 QUICK = {"xla_backend_optimization_level": 1}
 
 
