@@ -63,3 +63,19 @@ def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
     for name, default in defaults.items()
   }
   return ml_collections.ConfigDict(first | given)
+
+
+def on_mnist(
+  config: ml_collections.ConfigDict, arg: str
+) -> ml_collections.ConfigDict:
+  """Move a soup config from digits to 10,000 images of MNIST.
+
+  `mode=tiny` stays on the bundled digits, so it runs without any files.
+  """
+  if parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "paper":
+    config.update({"data": "mnist", "examples": 10_000, "seeds": 5})
+    config.model.hidden = (128, 128)
+    config.start.update({"epochs": 5, "batch_size": 100})
+    config.members.update({"epochs": 5, "batch_size": 100})
+    config.learned.update({"epochs": 5, "batch_size": 256})
+  return config

@@ -200,7 +200,8 @@ def guard(main: Callable[[], Any], at: pathlib.Path, show: bool = False) -> int:
       kept = "what was written is kept; free some space and run this again"
       return _fail(f"the disk of {at} is full; {kept}", 1)
     missing = isinstance(error, FileNotFoundError)
-    return _fail(f"{error}", NO_INPUT if missing else 1)
+    hint = "" if show or missing else " (--traceback shows where)"
+    return _fail(f"{error}{hint}", NO_INPUT if missing else 1)
 
 
 def _full(error: BaseException | None) -> bool:

@@ -67,14 +67,20 @@ def write(
 
 def show(result: dict[str, Any]) -> None:
   """Print the table of a result and what was found."""
+  import rich.box
   import rich.console
   import rich.table
 
   columns = report.columns(result["numbers"])
-  table = rich.table.Table("", *columns, title=result["title"])
+  table = rich.table.Table(
+    "", *columns, title=result["title"], box=rich.box.SIMPLE_HEAD
+  )
   for row, entries in result["numbers"].items():
     table.add_row(
-      row, *(report.number(entries.get(c), n) for c, n in columns.items())
+      row,
+      *(
+        report.number(entries.get(c), n, brief=True) for c, n in columns.items()
+      ),
     )
   console = rich.console.Console()
   console.print(table)

@@ -114,7 +114,9 @@ def test_a_failed_run_goes_on_where_it_stopped(place):
   words = command(place, "own.py:seed=4", "--config.fail=1")
   failed = start(words)
   assert failed.returncode == 1
-  assert failed.stderr.strip().splitlines() == ["error: step 1 is not there"]
+  assert failed.stderr.strip().splitlines() == [
+    "error: step 1 is not there (--traceback shows where)"
+  ]
   folder = at(place, settings(seed=4, fail=1))
   lines = (folder / "metrics.jsonl").read_bytes()
   (folder / "metrics.jsonl").write_bytes(lines + b'{"step": 2, "va')
@@ -152,7 +154,11 @@ def failing(error):
     (full_disk, 1, "error: the disk of at is full; what was written is kept"),
     (wrapped_full_disk, 1, "error: the disk of at is full"),
     (failing(FileNotFoundError("no x")), app.NO_INPUT, "error: no x\n"),
-    (failing(ValueError("NaN in 'w'")), 1, "error: NaN in 'w'\n"),
+    (
+      failing(ValueError("NaN in 'w'")),
+      1,
+      "error: NaN in 'w' (--traceback shows where)\n",
+    ),
     (failing(KeyboardInterrupt()), 130, "stopped; the same command resumes at"),
   ],
 )

@@ -95,6 +95,13 @@ def test_numbers_for_people(entry, text):
   assert report.number(entry) == text
 
 
+def test_a_brief_interval():
+  even = {"mean": 97.04, "low": 96.5, "high": 97.58}
+  assert report.number(even, brief=True) == "97.04 ± 0.54"
+  uneven = even | {"low": 96.0}
+  assert report.number(uneven, brief=True) == "97.04 [96.00, 97.58]"
+
+
 def test_a_column_has_one_number_of_decimals():
   rows = {
     "a": {"x": {"mean": 1.0, "low": 0.9, "high": 1.1}},

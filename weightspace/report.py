@@ -88,13 +88,14 @@ def _parts(entry: Any, places: int) -> tuple[str, str]:
   return (f"{entry:.4g}" if isinstance(entry, float) else str(entry)), ""
 
 
-def number(entry: Any, places: int | None = None) -> str:
+def number(entry: Any, places: int | None = None, brief: bool = False) -> str:
   """Return a number, or an interval as `mean [low, high]`, for people.
 
   Args:
     entry: a number, None, or a mapping with mean, low and high, as an
       `Interval` is in JSON; low and high are None where one value was measured.
     places: decimals of an interval; None gives its half two digits.
+    brief: write an interval that lies evenly about its mean as `mean ± half`.
 
   Returns:
     Text.
@@ -105,6 +106,10 @@ def number(entry: Any, places: int | None = None) -> str:
   The rounding: `decimals`.
   """
   places = decimals([entry]) if places is None else places
+  if brief and isinstance(entry, Mapping) and entry["low"] is not None:
+    left, right = entry["mean"] - entry["low"], entry["high"] - entry["mean"]
+    if math.isclose(left, right, rel_tol=1e-6, abs_tol=1e-12):
+      return f"{entry['mean']:.{places}f} ± {right:.{places}f}"
   return " ".join(filter(None, _parts(entry, places)))
 
 
