@@ -31,7 +31,12 @@ def check_given(
   statistics: dict[str, Any],
 ) -> dict[str, Any]:
   """Refuse missing, unknown or ill-shaped inputs by name, before any work."""
-  trees.size(stack)
+  count = trees.size(stack)
+  for step in chained:
+    if step.models not in (None, count):
+      raise ValueError(
+        f"recipe: {step.name!r} is made for {step.models} models, got {count}"
+      )
   given = dict(statistics, base=base, key=key)
   needs = [name for step in chained for name in step.needs]
   for name in needs:
@@ -50,8 +55,9 @@ def check_given(
     )
     trees.check_same(like, base, "base")
     trees.check_finite(base, "base")
+  trees.check_finite(statistics, "recipe")
   return {
-    name: trees.named(jax.tree.broadcast(tree, stack))
+    name: trees.named(trees.spread(tree, stack, name))
     for name, tree in statistics.items()
   }
 
@@ -91,41 +97,82 @@ def _apply(
   x: jax.Array,
   at: steps.At,
   measured: tuple[Any, ...],
+  known: tuple[Any, ...] = (),
 ) -> jax.Array:
-  """Run a float32 leaf through steps; the i-th uses `measured[i]`."""
+  """Run a leaf through steps; the i-th uses `measured[i]` and `known[i]`."""
+  x = _widen(x)
   for index, step in enumerate(chained):
     value = measured[index] if index < len(measured) else None
-    x = step.edit(x, at._replace(measured=value))
+    at = at._replace(measured=value, local=None)
+    if step.local:
+      found = known[index] if index < len(known) else step.local(x, at)
+      at = at._replace(local=found)
+    x = step.edit(x, at)
   return x
 
 
-def finish(
+_apply_compiled = jax.jit(_apply, static_argnums=0)
+
+
+def look(
   chained: Chain, x: jax.Array, at: steps.At, measured: tuple[Any, ...]
+) -> tuple[Any, ...]:
+  """Return the `local` of each step, taken outside the compiled program."""
+  known: list[Any] = []
+  last = max((i for i, s in enumerate(chained) if s.local), default=-1)
+  for index, step in enumerate(chained[: last + 1]):
+    found = None
+    if step.local and trees.inexact(x):
+      before = chained[:index]
+      edited = _apply_compiled(before, x, at, measured[:index], tuple(known))
+      found = step.local(edited, at)
+    known.append(found)
+  return tuple(known)
+
+
+def finish(
+  chained: Chain,
+  x: jax.Array,
+  at: steps.At,
+  measured: tuple[Any, ...],
+  known: tuple[Any, ...] = (),
 ) -> jax.Array:
   """Return one merged leaf in its input dtype."""
   if not trees.inexact(x):
     return x[0] if any(step.reduces for step in chained) else x
-  return _apply(chained, _widen(x), at, measured).astype(x.dtype)
+  return _apply(chained, x, at, measured, known).astype(x.dtype)
 
 
 finish_compiled = jax.jit(finish, static_argnums=0)
 
 
 def measure(
-  chained: Chain, stream: Stream, ats: dict[str, steps.At]
+  chained: Chain,
+  stream: Stream,
+  ats: dict[str, steps.At],
+  compiled: bool = False,
 ) -> list[Any]:
-  """Return, for each step, the value of its last measure (None without)."""
+  """Return, for each step, the value of its last measure (None without).
+
+  With `compiled`, leaves come to a measure through one program each.
+  """
   measured: list[Any] = []
   for index, step in enumerate(chained):
     value = None
     for fold in step.measures:
       state = fold.init(value)
+      if state is None:
+        continue
       for path, x in stream():
         if not trees.inexact(x):
           continue
-        before = at_path(chained, path)[:index]
-        edited = _apply(before, _widen(x), ats[path], tuple(measured))
-        state = fold.update(state, (edited, ats[path]))
+        before, at = at_path(chained, path)[:index], ats[path]
+        if compiled:
+          known = look(before, x, at, tuple(measured))
+          x = _apply_compiled(before, x, at, tuple(measured), known)
+        else:
+          x = _apply(before, x, at, tuple(measured))
+        state = fold.update(state, (x, at))
       value = fold.value(state)
     measured.append(value)
   return measured

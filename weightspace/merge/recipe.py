@@ -1,4 +1,4 @@
-"""Recipes: chains of steps, called on a Stack or on a list of models.
+"""Recipes: chains of steps, called on a Stack; `run` takes a list of models.
 
 A recipe knows its passes and its needs before any work, and the same object
 runs in memory, under `jit` and `vmap`, sharded, or leaf by leaf (`run`).
@@ -135,11 +135,8 @@ def run(
   >>> run(chain(mean), [{"w": 1.0}, {"w": 3.0}])["w"].item()
   2.0
   """
-  models = list(models)
-  if not models:
-    raise ValueError("run: no models, expected at least one")
+  models = trees.as_models(models, "run")
   for index, model in enumerate(models):
-    trees.check_same(models[0], model, f"model {index}")
     trees.check_finite(model, f"model {index}")
   count = len(models)
   like = jax.tree.map(
@@ -154,11 +151,10 @@ def run(
       yield path, jnp.stack([jnp.asarray(column[path]) for column in columns])
 
   ats = engine.leaf_contexts(columns[0], base, key, sources)
-  measured = tuple(engine.measure(recipe.steps, leaves, ats))
-  merged = [
-    engine.finish_compiled(
-      engine.at_path(recipe.steps, path), x, ats[path], measured
-    )
-    for path, x in leaves()
-  ]
+  measured = tuple(engine.measure(recipe.steps, leaves, ats, compiled=True))
+  merged = []
+  for path, x in leaves():
+    chained, at = engine.at_path(recipe.steps, path), ats[path]
+    known = engine.look(chained, x, at, measured)
+    merged.append(engine.finish_compiled(chained, x, at, measured, known))
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)

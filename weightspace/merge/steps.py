@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightspace import means
 from weightspace.types import Fold, Key
 
 
@@ -27,6 +28,7 @@ class At(NamedTuple):
   seed: Any = np.uint32(0)  # uint32 hash of the leaf's path
   given: Any = None  # {name: this leaf of each statistic}
   measured: Any = None  # the value of the step's last measure
+  local: Any = None  # what the step's `local` says of this leaf
 
 
 class Step(NamedTuple):
@@ -34,9 +36,13 @@ class Step(NamedTuple):
 
   `edit(x, at)` maps float32 [M, ...] to [M, ...], or to [...] where `reduces`.
   A measure is a Fold over `(x, at)` of all leaves as they reach this step; its
-  `init` is given the value of the measure before it (None for the first).
+  `init` is given the value of the measure before it (None for the first), and
+  returns None where that value stands and the pass can be skipped.
+  `local(x, at)`, if any, is what `edit` wants to know of the whole leaf; `run`
+  takes it outside the compiled program, where NumPy may do it.
   `fold(at)`, if any, is the same reduction as a Fold over `(index, x)`, model
   by model.  `resolve(path)`, if any, gives the step that one leaf uses.
+  `models` is the number of models that the step is made for, None for any.
   """
 
   name: str
@@ -46,15 +52,21 @@ class Step(NamedTuple):
   reduces: bool = False
   fold: Callable[[At], Fold] | None = None
   resolve: Callable[[str], "Step"] | None = None
+  local: Callable[[jax.Array, At], Any] | None = None
+  models: int | None = None
 
 
 def reduction(
-  name: str, fold: Callable[[At], Fold], needs: tuple[str, ...] = ()
+  name: str,
+  fold: Callable[[At], Fold],
+  needs: tuple[str, ...] = (),
+  models: int | None = None,
 ) -> Step:
   """Return the step of a Fold over models; a Stack is the unrolled loop.
 
   `fold(at)` has `init(like)`, `update(state, (index, x))` and `value(state)`,
-  so that models may also arrive one by one.
+  so that models may also arrive one by one.  `models` is the M it is made for,
+  None for any.
 
   >>> mean.edit(jnp.array([2.0, 6.0]), At()).item()
   4.0
@@ -63,11 +75,15 @@ def reduction(
   def edit(x: jax.Array, at: At) -> jax.Array:
     made = fold(at)
     state = made.init(x[0])
+    if len(x) > means.UNROLL:
+      items = (jnp.arange(len(x)), x)
+      update = lambda state, item: (made.update(state, item), None)
+      return made.value(jax.lax.scan(update, state, items)[0])
     for m in range(len(x)):
       state = made.update(state, (m, x[m]))
     return made.value(state)
 
-  return Step(name, edit, needs=needs, reduces=True, fold=fold)
+  return Step(name, edit, needs=needs, reduces=True, fold=fold, models=models)
 
 
 def _running_mean(at: At) -> Fold:

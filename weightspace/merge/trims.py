@@ -1,0 +1,162 @@
+"""Trims: keep the largest entries of each task vector.
+
+>>> step = trim(0.5, scope="tensor")
+>>> x = jnp.array([[3.0, -1.0, 2.0, 0.5]])
+>>> step.edit(x, At(local=step.local(x, At()))).tolist()
+[[3.0, 0.0, 2.0, 0.0]]
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from weightspace import trees
+from weightspace.merge import checks, thresholds
+from weightspace.merge.steps import At, Step
+from weightspace.types import Fold
+
+SCOPES = ("global", "tensor", "row")
+
+
+def trim(
+  density: float | jax.Array, *, scope: str = "global", exact: bool = False
+) -> Step:
+  """Return the step that zeroes all but the k largest |x| of each model.
+
+  k = floor(density n + 1e-6), at least 1, of the n entries of the scope.
+
+  Args:
+    density: the share to keep, in [0, 1].
+    scope: n is all of the model ("global"), each leaf ("tensor"), or each row
+      along the last axis ("row"; a leaf that is 1-D is one row).
+    exact: keep exactly k, of entries equal to the k-th those that come first
+      (by leaf, then by index), where the default keeps all that are equal.
+
+  Raises:
+    ValueError: for a density outside [0, 1] or another scope.
+
+  >>> from weightspace.merge.recipe import chain
+  >>> models = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[-3.0, 1.0]])}
+  >>> chain(trim(0.5))(models)["b"].tolist()
+  [[-3.0, 0.0]]
+  >>> chain(trim(0.5, exact=True))(models)["b"].tolist()
+  [[0.0, 0.0]]
+  """
+  checks.number("density", density, 0, 1)
+  checks.option("scope", scope, SCOPES)
+  if trees.concrete(density) and density >= 1:
+    return Step("trim", lambda x, at: x)
+  cut = _cut_ties if exact else _cut
+  if scope == "row":
+    return Step("trim", lambda x, at: _by_row(x, density, exact))
+  if scope == "tensor":
+
+    def local(x: jax.Array, at: At) -> jax.Array:
+      return thresholds.of_leaf(x, density)
+
+    def edit(x: jax.Array, at: At) -> jax.Array:
+      room = _room(x, at.local, density) if exact else None
+      return cut(x, at.local, room)
+
+    return Step("trim", edit, local=local)
+  measures = thresholds.measures(density)
+  if not exact:
+    return Step("trim", lambda x, at: _cut(x, at.measured), measures=measures)
+
+  def edit_exact(x: jax.Array, at: At) -> jax.Array:
+    limit, seeds, rooms = at.measured
+    return _cut_ties(x, limit, rooms[jnp.argmax(seeds == at.seed)])
+
+  ties = _ties_before(density)
+  return Step("trim", edit_exact, measures=(*measures, ties))
+
+
+def _spread(limit: Any, x: jax.Array) -> jax.Array:
+  """Give thresholds [M] the rank of [M, ...]."""
+  limit = jnp.asarray(limit, x.dtype)
+  return limit.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _cut(x: jax.Array, limit: Any, _: Any = None) -> jax.Array:
+  return jnp.where(jnp.abs(x) >= _spread(limit, x), x, 0)
+
+
+def _cut_ties(x: jax.Array, limit: Any, room: Any) -> jax.Array:
+  """Keep what exceeds the threshold and the first `room` [M] that equal it."""
+  size, limit = jnp.abs(x), _spread(limit, x)
+  equal = (size == limit).reshape(len(x), -1)
+  order = jnp.cumsum(equal, axis=1, dtype=jnp.int32)
+  first = (equal & (order <= room[:, None])).reshape(x.shape)
+  return jnp.where((size > limit) | first, x, 0)
+
+
+def _by_row(x: jax.Array, density: Any, exact: bool) -> jax.Array:
+  rows = x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1)
+  limit = thresholds.of_rows(rows, density)[:, 0]
+  if not exact:
+    return _cut(rows, limit).reshape(x.shape)
+  k = thresholds.kept(density, rows.shape[1])
+  above = (jnp.abs(rows) > limit[:, None]).sum(1, dtype=jnp.int32)
+  whole = jnp.asarray(k.high * thresholds.BASE + k.low, jnp.int32)
+  return _cut_ties(rows, limit, whole - above).reshape(x.shape)
+
+
+def _count(above: bool, x: jax.Array, limit: Any) -> thresholds.Count:
+  """Count, for each model, what is above (or equal to) its threshold."""
+
+  def one(x: jax.Array, limit: jax.Array) -> thresholds.Count:
+    if above:
+      return thresholds.count(lambda v: jnp.abs(v) > limit, x)
+    return thresholds.count(lambda v: jnp.abs(v) == limit, x)
+
+  return jax.vmap(one)(x, jnp.asarray(limit, x.dtype))
+
+
+def _room(x: jax.Array, limit: Any, density: Any) -> jax.Array:
+  """Return how many ties each model keeps in this leaf, [M]."""
+  k = thresholds.kept(density, x[0].size)
+  k = jax.tree.map(lambda part: jnp.asarray(part, jnp.uint32), k)
+  above = _count(True, x, limit)
+  return jax.vmap(thresholds.excess, (None, 0))(k, above)
+
+
+def _ties_before(density: Any) -> Fold:
+  """Return the fold that yields (thresholds [M], leaves [L], rooms [L, M]).
+
+  A room is how many of a leaf's ties are kept: what k leaves over when all
+  that exceeds the threshold and the ties of earlier leaves are taken.
+  """
+
+  def update(state: Any, item: Any) -> Any:
+    limit, leaves, size = state
+    x, at = item
+    counts = _count(True, x, limit), _count(False, x, limit)
+    return limit, [*leaves, (at.seed, *counts)], size + x[0].size
+
+  def value(state: Any) -> Any:
+    limit, leaves, size = state
+    k = thresholds.kept(density, size)
+    k = jax.tree.map(lambda part: jnp.asarray(part, jnp.uint32), k)
+    taken = jax.tree.map(jnp.zeros_like, leaves[0][1])
+    for _, above, _ in leaves:
+      taken = thresholds.add(taken, above)
+    rooms = []
+    for _, _, equal in leaves:
+      rooms.append(jax.vmap(thresholds.excess, (None, 0))(k, taken))
+      taken = thresholds.add(taken, equal)
+    seeds = jnp.stack([jnp.asarray(seed) for seed, _, _ in leaves])
+    return limit, seeds, jnp.stack(rooms)
+
+  return Fold(lambda limit: (limit, [], 0), update, value)
+
+
+def tie_share(x: jax.Array, limit: jax.Array) -> jax.Array:
+  """Return the share of entries of [M, ...] that equal their threshold, [M].
+
+  >>> tie_share(jnp.array([[1.0, -1.0, 2.0, 0.0]]), jnp.array([1.0])).tolist()
+  [0.5]
+  """
+  equal = _count(False, x, limit)
+  entries = equal.high * float(thresholds.BASE) + equal.low
+  return entries / x[0].size
