@@ -21,6 +21,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from weightspace import trees
 from weightspace.types import Params
 
 CALLS = {
@@ -72,6 +73,7 @@ class Split(NamedTuple):
   trunk: Callable[..., Any]
   frontier: list[Any]  # shapes and dtypes of what the stem returns
   flops: int  # of the products that moved into the stem
+  width: int  # bytes of the largest value that the whole function computes
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Program:
@@ -116,17 +118,24 @@ def evaluate(equations: Any, env: dict[Ref, Any], outputs: Any) -> list[Any]:
     return env[atom] if isinstance(atom, Ref) else atom
 
   for eqn in equations:
-    values = eqn.primitive.bind(*map(read, eqn.inputs), **eqn.params)
+    params = eqn.primitive.get_bind_params(eqn.params)
+    values = eqn.primitive.bind(*map(read, eqn.inputs), **params)
     values = values if eqn.primitive.multiple_results else [values]
     env.update(zip(eqn.outputs, values))
   return [read(atom) for atom in outputs]
 
 
+def is_wide(dtype: Any) -> bool:
+  """Tell whether values of a dtype are mixed without rounding to fewer bits."""
+  inexact = jnp.issubdtype(dtype, jnp.inexact)
+  return inexact and trees.accumulator(dtype) == dtype
+
+
 def is_linear(eqn: Equation, linear: list[bool]) -> bool:
   """Tell whether the outputs are linear, given which inputs are."""
   name = eqn.primitive.name
-  if name == "convert_element_type":
-    return jnp.issubdtype(eqn.params["new_dtype"], jnp.floating)
+  if not all(is_wide(aval.dtype) for aval in eqn.avals[len(eqn.inputs) :]):
+    return False
   if name in ADDITIVE:
     return all(linear)
   if name in BILINEAR:
@@ -160,9 +169,11 @@ def split_linear(
   """Split `function(params, *args)` into a linear stem and a trunk.
 
   The stem computes every value that is linear in the parameters and is used by
-  something that is not; a parameter used non-linearly is its own stem.  For any
-  coefficients c, `function(sum_m c_m params_m)` equals `trunk(sum_m c_m
-  stem(params_m))`.  A gather is left to the trunk: it costs less than a mix.
+  something that is not; a parameter used non-linearly is its own stem, and so
+  is one that is not mixed (integers) or is rounded when mixed (bfloat16).  For
+  any coefficients c and the sum of `means.weighted_sum`, `function(sum_m c_m
+  params_m)` equals `trunk(sum_m c_m stem(params_m))`.  A gather is left to the
+  trunk: it costs less than a mix.
 
   Args:
     function: any JAX-traceable function.
@@ -181,37 +192,47 @@ def split_linear(
   The idea is ours; papers evaluate every mix from its first layer on.
   """
   program = trace(function, params, *args)
-  count = len(jax.tree.leaves(params))
-  linear = set(program.inputs[:count])
-  other: set[Ref] = set()
+  leaves = jax.tree.leaves(params)
+  given = program.inputs[: len(leaves)]
+  wide = [is_wide(jnp.result_type(leaf)) for leaf in leaves]
+  linear = {ref for ref, mixed in zip(given, wide) if mixed}
+  other = set(given) - linear
+  values = {"linear": linear, "other": other}
+  before, after, moved, used = [], [], [], list(program.outputs)
   for eqn in program.equations:
-    refs = [isinstance(i, Ref) and i in linear for i in eqn.inputs]
-    if any(isinstance(i, Ref) and i in other for i in eqn.inputs):
-      other.update(eqn.outputs)
-    elif any(refs):
-      (linear if is_linear(eqn, refs) else other).update(eqn.outputs)
-
-  before = [e for e in program.equations if e.outputs[0] not in other]
-  after = [e for e in program.equations if e.outputs[0] not in linear]
-  used = [i for e in after if e.outputs[0] in other for i in e.inputs]
-  used += program.outputs
-  frontier = list(
-    dict.fromkeys(i for i in used if isinstance(i, Ref) and i in linear)
-  )
-  return _split(program, count, before, after, frontier, linear, params, args)
+    kind = _kind(eqn, linear, other)
+    values.get(kind, set()).update(eqn.outputs)
+    before += [eqn] if kind != "other" else []
+    after += [eqn] if kind != "linear" else []
+    moved += [eqn] if kind == "linear" else []
+    used += eqn.inputs if kind == "other" else ()
+  mixed = linear | set(given)
+  frontier = dict.fromkeys(i for i in used if isinstance(i, Ref) and i in mixed)
+  stem, trunk = _halves(program, len(leaves), before, after, list(frontier))
+  shapes = jax.eval_shape(stem, params, *args)
+  flops = sum(map(product_flops, moved))
+  return Split(stem, trunk, shapes, flops, widest(program))
 
 
-def _split(
+def _kind(eqn: Equation, linear: set[Ref], other: set[Ref]) -> str:
+  """Tell whether an equation is fixed, linear in the parameters, or other."""
+  refs = {i for i in eqn.inputs if isinstance(i, Ref)}
+  if refs & other or not eqn.outputs:  # no outputs: a print, for instance
+    return "other"
+  if not refs & linear:
+    return "fixed"
+  flags = [isinstance(i, Ref) and i in linear for i in eqn.inputs]
+  return "linear" if is_linear(eqn, flags) else "other"
+
+
+def _halves(
   program: Program,
   count: int,
   before: list[Equation],
   after: list[Equation],
   frontier: list[Ref],
-  linear: set[Ref],
-  params: Params,
-  args: tuple[Any, ...],
-) -> Split:
-  """Make the two functions from the two lists of equations."""
+) -> tuple[Callable[..., list[jax.Array]], Callable[..., Any]]:
+  """Make the stem and the trunk from their equations."""
 
   def stem(params: Params, *args: Any) -> list[jax.Array]:
     given = dict(zip(program.inputs, jax.tree.leaves((params, *args))))
@@ -223,6 +244,4 @@ def _split(
     outputs = evaluate(after, env, program.outputs)
     return jax.tree.unflatten(program.tree, outputs)
 
-  moved = [e for e in before if e.outputs[0] in linear]
-  shapes = jax.eval_shape(stem, params, *args)
-  return Split(stem, trunk, shapes, sum(map(product_flops, moved)))
+  return stem, trunk

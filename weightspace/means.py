@@ -18,9 +18,10 @@ import numpy as np
 from weightspace import trees
 from weightspace.types import Params, Stack, Weights
 
-UNROLL = 64  # models; beyond it one tensordot keeps the program small
+UNROLL = 64  # models; beyond it a loop keeps the program small
 
 
+@jax.jit
 def contract(x: jax.Array, weights: jax.Array) -> jax.Array:
   """Return sum_m weights[m] x[m] in float32: the one sum over models.
 
@@ -36,9 +37,15 @@ def contract(x: jax.Array, weights: jax.Array) -> jax.Array:
   if len(x) > UNROLL and weights.ndim == 1:
     precision = jax.lax.Precision.HIGHEST
     return jnp.tensordot(weights, x.astype(dtype), 1, precision=precision)
+
+  def add(m: Any, total: jax.Array) -> jax.Array:
+    return total + weights[m] * x[m].astype(dtype)
+
   total = weights[0] * x[0].astype(dtype)
+  if len(x) > UNROLL:
+    return jax.lax.fori_loop(1, len(x), add, total)
   for m in range(1, len(x)):
-    total = total + weights[m] * x[m].astype(dtype)
+    total = add(m, total)
   return total
 
 
@@ -46,14 +53,15 @@ def spread_weights(stack: Stack, weights: Weights | None) -> Stack:
   """Give every leaf its own weights, from [M], a prefix tree, or a Stack.
 
   Raises:
-    ValueError: when an array is neither [M] nor shaped as its leaf.
+    ValueError: when a tree is no prefix, or an array neither [M] nor shaped as
+      its leaf, or holds a NaN.
   """
   count = trees.size(stack)
   if weights is None:
     weights = jnp.ones(count)
   if isinstance(weights, list | tuple) and all(map(np.isscalar, weights)):
-    weights = jnp.asarray(weights, jnp.float32)
-  spread = jax.tree.broadcast(weights, stack)
+    weights = jnp.asarray(weights, float)
+  spread = trees.spread(weights, stack, "weights")
 
   def check(path: str, x: Any, w: Any) -> jax.Array:
     if np.shape(w) != (count,) and np.shape(w) != np.shape(x):
@@ -66,6 +74,16 @@ def spread_weights(stack: Stack, weights: Weights | None) -> Stack:
   result = trees.map_named(check, stack, spread)
   trees.check_finite(result, "weights")
   return result
+
+
+def check_sum(weights: jax.Array, what: str) -> None:
+  """Raise a ValueError where weights [M, ...] sum to zero, up to rounding."""
+  if not trees.concrete(weights):
+    return
+  w = np.asarray(weights)
+  noise = np.finfo(w.dtype).eps * np.abs(w).sum(0)
+  if not (np.abs(w.sum(0)) > noise).all():
+    raise ValueError(f"{what} sum to zero, expected a non-zero sum")
 
 
 def weighted_sum(stack: Stack, weights: Weights) -> Params:
@@ -81,11 +99,13 @@ def weighted_sum(stack: Stack, weights: Weights) -> Params:
     those of model 0.
 
   Raises:
-    ValueError: naming the first path whose weights do not fit.
+    ValueError: naming the first path whose weights do not fit, or the model
+      that holds a NaN.
 
   >>> weighted_sum({"w": jnp.array([1.0, 2.0])}, jnp.array([1.0, -1.0]))
   {'w': Array(-1., dtype=float32)}
   """
+  trees.check_finite(stack, "stack", stacked=True)
 
   def leaf(x: jax.Array, w: jax.Array) -> jax.Array:
     x = jnp.asarray(x)
@@ -111,7 +131,7 @@ def weighted_mean(stack: Stack, weights: Weights | None = None) -> Params:
 
   Raises:
     ValueError: for weights of another shape, with a NaN, or (on concrete
-      values) that sum to zero, naming the first path.
+      values) that sum to zero, naming the first path; for a NaN in a model.
 
   >>> models = {"w": jnp.array([[0.0], [4.0]])}
   >>> weighted_mean(models, jnp.array([3.0, 1.0]))["w"].tolist()
@@ -119,6 +139,7 @@ def weighted_mean(stack: Stack, weights: Weights | None = None) -> Params:
 
   Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482.
   """
+  trees.check_finite(stack, "stack", stacked=True)
   spread = spread_weights(stack, weights)
 
   def leaf(path: str, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -126,11 +147,8 @@ def weighted_mean(stack: Stack, weights: Weights | None = None) -> Params:
     if not trees.inexact(x):
       return x[0]
     w = w.astype(trees.accumulator(x.dtype))
+    check_sum(w, f"weights: those of {path!r}")
     total = contract(w, jnp.ones(len(w)))
-    if trees.concrete(total) and not np.all(np.asarray(total)):
-      raise ValueError(
-        f"weights: those of {path!r} sum to zero, expected a non-zero sum"
-      )
     if w.ndim == 1:
       return contract(x, w / total).astype(x.dtype)
     return (contract(x, w) / total).astype(x.dtype)

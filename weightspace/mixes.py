@@ -26,6 +26,7 @@ from weightspace import graph, means, trees
 from weightspace.types import Data, Score, Stack, Weights
 
 CACHE = 2**22  # bytes of members' first-layer outputs per block of examples
+MEMORY = 2**28  # bytes that values in flight may take, unless told otherwise
 MIX_COST = 8  # flops that mixing one value of one model is worth (measured)
 
 
@@ -38,6 +39,16 @@ class Plan(NamedTuple):
   stem: bool  # mix the first layer's outputs instead of its parameters
 
 
+class Work(NamedTuple):
+  """What a score costs on one model and all examples."""
+
+  examples: int | None  # N, or None where the score is one number
+  params: int  # values of one model
+  frontier: int  # values of its stem
+  flops: int  # of the products in the stem
+  width: int  # bytes of the largest value
+
+
 def evaluate_mixes(
   stack: Stack,
   weights: Weights,
@@ -45,7 +56,7 @@ def evaluate_mixes(
   data: Data,
   *,
   per_example: bool = False,
-  max_memory: int = 2**28,
+  max_memory: int = MEMORY,
 ) -> jax.Array:
   """Return the score of K mixes, f_k = score(sum_m w_km theta_m, data).
 
@@ -78,14 +89,25 @@ def evaluate_mixes(
   """
   trees.check_finite(stack, "evaluate_mixes", stacked=True)
   weights = check_mixes(stack, weights)
-  made = plan(stack, weights, score, data, max_memory)
-  if per_example and made.examples is None:
+  values = scores(stack, weights, score, data, max_memory)
+  if per_example and values.ndim == 1:
     raise ValueError(
       "evaluate_mixes: per_example needs a score that returns [N], got one"
       " number"
     )
-  values = _evaluate(stack, weights, data, score, made)
-  return values if per_example or made.examples is None else values.mean(1)
+  return values if per_example or values.ndim == 1 else values.mean(1)
+
+
+def scores(
+  stack: Stack,
+  weights: Weights,
+  score: Score,
+  data: Data,
+  max_memory: int = MEMORY,
+) -> jax.Array:
+  """Return [K], or [K, N] for a score per example, of checked models."""
+  made = plan(stack, weights, score, data, max_memory)
+  return _evaluate(stack, weights, data, score, made)
 
 
 def check_mixes(stack: Stack, weights: Weights) -> Weights:
@@ -96,7 +118,10 @@ def check_mixes(stack: Stack, weights: Weights) -> Weights:
   """
   count = trees.size(stack)
   if isinstance(weights, list | tuple):
-    weights = np.asarray(weights, np.float32)
+    # Rows of numbers are an array; a list of arrays [K, M] is a tree.
+    if all(np.ndim(leaf) < 2 for leaf in jax.tree.leaves(weights)):
+      weights = jnp.asarray(weights, float)
+  trees.spread(weights, stack, "evaluate_mixes: weights")
   weights = jax.tree.map(jnp.asarray, weights)
   rows = None
   for path, array in trees.named(weights).items():
@@ -128,33 +153,55 @@ def plan(
   stack: Stack, weights: Weights, score: Score, data: Data, max_memory: int
 ) -> Plan:
   """Choose blocks, batches and the use of the stem for these shapes."""
-  model, shapes = _model(stack), _shapes(data)
-  out = jax.eval_shape(score, model, shapes)
-  lengths = {x.shape[:1] for x in jax.tree.leaves(shapes)}
-  examples = out.shape[0] if out.ndim == 1 else None
-  if out.ndim > 1 or (out.ndim == 1 and lengths != {out.shape}):
-    raise ValueError(
-      f"score: returned shape {out.shape}, expected one number or one per"
-      f" example of data with leading axes {sorted(lengths)}"
-    )
-  split = graph.split_linear(score, model, shapes)
-  count, mixes = trees.size(stack), len(jax.tree.leaves(weights)[0])
-  frontier = sum(math.prod(x.shape) for x in split.frontier)
-  params = sum(math.prod(x.shape) for x in jax.tree.leaves(model))
-  extra = MIX_COST * count * max(frontier - params, 0)
+  shapes = (_model(stack), _shapes(data))
+  leaves, structure = jax.tree.flatten(shapes)
+  mixes = len(jax.tree.leaves(weights)[0])
   shared = isinstance(weights, jax.Array)  # one coefficient for every leaf
-  stem = shared and (mixes - count) * split.flops > mixes * extra
-  width = graph.widest(graph.trace(score, model, shapes))
-  block = examples or 1
-  if examples:
-    block = max(1, min(examples, max_memory * examples // (4 * width + 1)))
-    if stem:
-      per = max(1, 4 * count * max(frontier - params, 0) // examples)
-      block = min(block, max(64, CACHE // per))
+  work = _work(score, structure, tuple(leaves))
+  return _choose(work, trees.size(stack), mixes, shared, max_memory)
+
+
+@functools.lru_cache(maxsize=256)  # a search asks again for every mix
+def _work(score: Score, structure: Any, leaves: tuple[Any, ...]) -> Work:
+  """Trace a score once for its shapes."""
+  model, data = jax.tree.unflatten(structure, leaves)
+  out = jax.eval_shape(score, model, data)
+  shape = getattr(out, "shape", type(out).__name__)
+  lengths = {x.shape[:1] for x in jax.tree.leaves(data)}
+  per_example = len(shape) == 1 and lengths == {shape}
+  if shape != () and not per_example:
+    raise ValueError(
+      f"score: returned {shape}, expected one number, or one per example of"
+      f" data with leading axes {sorted(lengths)}"
+    )
+  split = graph.split_linear(score, model, data)
+  return Work(
+    int(out.shape[0]) if per_example else None,
+    sum(math.prod(x.shape) for x in jax.tree.leaves(model)),
+    sum(math.prod(x.shape) for x in split.frontier),
+    split.flops,
+    split.width,
+  )
+
+
+def _choose(
+  work: Work, count: int, mixes: int, shared: bool, max_memory: int
+) -> Plan:
+  """Choose for M models and K mixes; `shared` says one [M] for all leaves."""
+  examples = work.examples or 1
+  more = max(work.frontier - work.params, 0)  # what a mix of stems adds
+  cost = mixes * MIX_COST * count * more
+  stem = shared and (mixes - count) * work.flops > cost
+  block = max(1, min(examples, max_memory * examples // (4 * work.width + 1)))
+  if stem and work.examples is None:
+    stem = 4 * count * work.frontier < max_memory
+  elif stem:
+    per = max(1, 4 * count * more // examples)
+    block = min(block, max(64, CACHE // per))
+  one = 4 * (work.params + work.frontier) + work.width * block // examples
   accelerator = jax.default_backend() != "cpu"
-  one = 4 * (params + frontier) + width * block // (examples or 1)
   batch = max(1, min(mixes, max_memory // max(one, 1))) if accelerator else 1
-  return Plan(examples, block, batch, stem)
+  return Plan(work.examples, block, batch, stem)
 
 
 @functools.partial(jax.jit, static_argnames=("score", "made"))
@@ -165,7 +212,9 @@ def _evaluate(
 
   def on_block(block: Data) -> jax.Array:
     of_mix = _mixer(stack, score, block, made.stem)
-    return jax.lax.map(of_mix, weights, batch_size=made.batch)
+    batch = made.batch if made.batch > 1 else None
+    values = jax.lax.map(of_mix, weights, batch_size=batch)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
   if made.examples is None or made.block >= made.examples:
     return on_block(data)
@@ -185,12 +234,10 @@ def _mixer(
 ) -> Callable[[Weights], jax.Array]:
   """Return the function from one row of coefficients to its score."""
   if not stem:
-    return lambda w: score(means.weighted_sum(stack, w), data)
+    return lambda w: jnp.asarray(score(means.weighted_sum(stack, w), data))
   split = graph.split_linear(score, _model(stack), _shapes(data))
   members = jax.lax.map(lambda p: split.stem(p, data), stack)
 
-  def of_mix(w: jax.Array) -> jax.Array:
-    mixed = [means.contract(x, w).astype(x.dtype) for x in members]
-    return split.trunk(mixed, data)
-
-  return of_mix
+  return lambda w: jnp.asarray(
+    split.trunk(means.weighted_sum(members, w), data)
+  )

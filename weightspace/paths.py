@@ -27,10 +27,17 @@ class Polyline:
   points: Stack
 
   def weights(self, t: jax.Array | float) -> jax.Array:
-    """Return the coefficients [M] of the models at `t`."""
+    """Return the coefficients [M] of the models at `t`.
+
+    Outside [0, 1] the first and the last segment go on straight.
+    """
     last = trees.size(self.points) - 1
-    place = jnp.asarray(t, jnp.float32) * last
-    return jnp.maximum(0.0, 1.0 - jnp.abs(place - jnp.arange(last + 1)))
+    place = jnp.asarray(t, float) * last
+    first = jnp.clip(jnp.floor(place), 0, last - 1)
+    share = place - first
+    at = jnp.arange(last + 1)
+    after = jnp.where(at == first + 1, share, 0.0)
+    return jnp.where(at == first, 1.0 - share, after)
 
   def __call__(self, t: jax.Array | float) -> Params:
     return means.weighted_sum(self.points, self.weights(t))
@@ -68,7 +75,7 @@ def along(path: Path, ts: Any, loss: Loss, data: Data) -> jax.Array:
 
   Args:
     path: any `path(t) -> Params`; mixes of models share their first layer.
-    ts: [T] places in [0, 1].
+    ts: [T] places; a line goes on straight outside [0, 1].
     loss: `loss(params, data)`, one number or one per example (averaged).
     data: what the loss is given, in one call.
 
@@ -80,12 +87,14 @@ def along(path: Path, ts: Any, loss: Loss, data: Data) -> jax.Array:
   >>> along(path, jnp.array([0.0, 0.5, 1.0]), loss, jnp.array(1.0)).tolist()
   [1.0, 0.0, 1.0]
   """
-  ts = jnp.asarray(ts, jnp.float32)
+  ts = jnp.asarray(ts, float)
   if ts.ndim != 1:
     raise ValueError(f"along: ts has shape {ts.shape}, expected [T]")
   if isinstance(path, Polyline):
     weights = jax.vmap(path.weights)(ts)
     return mixes.evaluate_mixes(path.points, weights, loss, data)
+  if callable(path) and jax.tree.leaves(path) == [path]:
+    path = jax.tree_util.Partial(path)  # a plain function is no argument of jit
   return _along(path, ts, data, loss)
 
 

@@ -9,7 +9,7 @@ A Stack is the pytree of one model with a leading model axis M on every leaf, so
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -32,8 +32,17 @@ def names(tree: Params) -> list[str]:
 
 
 def named(tree: Params) -> dict[str, Any]:
-  """Return the leaves by path, in leaf order."""
-  return dict(zip(names(tree), jax.tree.leaves(tree)))
+  """Return the leaves by path, in leaf order.
+
+  Raises:
+    ValueError: when two leaves have one path, as `{"a/b": .., "a": {"b": ..}}`.
+  """
+  paths = names(tree)
+  result = dict(zip(paths, jax.tree.leaves(tree)))
+  if len(result) < len(paths):
+    twice = next(path for path in paths if paths.count(path) > 1)
+    raise ValueError(f"tree: two leaves at {twice!r}, expected distinct paths")
+  return result
 
 
 def map_named(function: Callable[..., Any], tree: Params, *rest: Params) -> Any:
@@ -96,6 +105,29 @@ def _has_nan(leaves: list[jax.Array]) -> jax.Array:
   return jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
 
 
+def spread(prefix: Any, tree: Params, what: str) -> Any:
+  """Give each leaf of `tree` its leaf of a prefix tree.
+
+  Raises:
+    ValueError: at the first path that has no leaf, or is not in `tree`.
+
+  >>> spread({"a": 1.0}, {"a": {"w": 0, "b": 0}}, "rates")
+  {'a': {'b': 1.0, 'w': 1.0}}
+  """
+  given, wanted = names(prefix), names(tree)
+
+  def covers(upper: str, path: str) -> bool:
+    return upper in ("", path) or path.startswith(f"{upper}/")
+
+  for path in wanted:
+    if not any(covers(upper, path) for upper in given):
+      raise ValueError(f"{what}: nothing for {path!r}, expected one for each")
+  for upper in given:
+    if not any(covers(upper, path) for path in wanted):
+      raise ValueError(f"{what}: {upper!r} is unexpected")
+  return jax.tree.broadcast(prefix, tree)
+
+
 def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
   """Raise a ValueError at the first NaN; pass over traced values.
 
@@ -104,14 +136,36 @@ def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
   floats = {p: leaf for p, leaf in named(tree).items() if inexact(leaf)}
   if not floats or not concrete(tree):
     return
-  for path, bad in zip(floats, np.asarray(_has_nan(list(floats.values())))):
+  # Concrete values may be met while something else is traced.
+  with jax.ensure_compile_time_eval():
+    found = np.asarray(_has_nan(list(floats.values())))
+  for path, bad in zip(floats, found):
     if bad:
       where = np.argwhere(np.isnan(np.asarray(floats[path], np.complex64)))[0]
       model = f" of model {where[0]}" if stacked else ""
       raise ValueError(f"{what}: NaN in {path!r}{model}, expected numbers")
 
 
-def stack(models: Sequence[Params]) -> Stack:
+def as_models(models: Iterable[Params], what: str) -> list[Params]:
+  """Return the models as a list, checked to be of one structure.
+
+  Raises:
+    ValueError: when they are no sequence, or none, or at the first path where
+      one differs from model 0.
+  """
+  if isinstance(models, Mapping) or not isinstance(models, Iterable):
+    raise ValueError(
+      f"{what}: models are a {type(models).__name__}, expected a list of trees"
+    )
+  models = list(models)
+  if not models:
+    raise ValueError(f"{what}: no models, expected at least one")
+  for index, model in enumerate(models):
+    check_same(models[0], model, f"model {index}")
+  return models
+
+
+def stack(models: Iterable[Params]) -> Stack:
   """Put models on a leading axis: leaf m of the result is `models[m]`.
 
   Args:
@@ -122,18 +176,14 @@ def stack(models: Sequence[Params]) -> Stack:
 
   Raises:
     ValueError: at the first path that differs from model 0 or holds a NaN, or
-      when there is no model.
+      when there is no model, or a single tree in place of a list.
 
   >>> stack([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}])["w"].shape
   (2, 2)
   """
-  models = list(models)
-  if not models:
-    raise ValueError("stack: no models, expected at least one")
-  for index, model in enumerate(models):
-    check_same(models[0], model, f"model {index}")
   result = jax.tree.map(
-    lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]), *models
+    lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]),
+    *as_models(models, "stack"),
   )
   check_finite(result, "stack", stacked=True)
   return result
@@ -187,7 +237,7 @@ def fingerprint(tree: Params) -> str:
   for path, leaf in sorted(named(tree).items()):
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
       leaf = jax.random.key_data(leaf)
-    array = np.ascontiguousarray(leaf)
+    array = np.asarray(leaf)
     digest.update(f"{path} {array.shape} {array.dtype}\n".encode())
     digest.update(array.tobytes())
   return digest.hexdigest()[:16]

@@ -6,12 +6,13 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import means, trees
 from weightspace.merge.recipe import Recipe, chain
 from weightspace.merge.steps import At, Step, mean, reduction
 from weightspace.types import Fold
@@ -39,7 +40,7 @@ def linear(
 
   Raises:
     ValueError: for weights that are not [M], hold a NaN, or sum to zero while
-      they are to be normalised.
+      they are to be normalised; when called, for another M.
 
   >>> models = {"w": jnp.array([1.0, 3.0])}
   >>> linear([1.0, 1.0], normalize=False)(models)["w"].item()
@@ -47,42 +48,29 @@ def linear(
 
   Wortsman et al. 2022, https://arxiv.org/abs/2203.05482.
   """
-  weights = jnp.asarray(weights, jnp.float32)
+  weights = jnp.asarray(weights, float)
   if weights.ndim != 1:
     raise ValueError(
       f"linear: weights have shape {weights.shape}, expected [M]"
     )
   trees.check_finite(weights, "linear: weights")
-  total = weights.sum()
-  if normalize and trees.concrete(total) and not total:
-    raise ValueError(
-      f"linear: weights {weights.tolist()} sum to zero, expected a non-zero"
-      " sum, or normalize=False"
-    )
-  coefficients = weights / total if normalize else weights
+  if normalize:
+    means.check_sum(weights, "linear: weights")
+    weights = weights / weights.sum()
+
+  def add(total: jax.Array, item: tuple[Any, jax.Array]) -> jax.Array:
+    model, x = item
+    return total + weights[model].astype(x.dtype) * x
 
   def fold(at: At) -> Fold:
     return Fold(
       init=jnp.zeros_like,
-      update=lambda total, item: total + coefficients[item[0]] * item[1],
+      update=add,
       value=lambda total: total,
       merge=lambda a, b: a + b,
     )
 
-  return chain(_count_models(len(weights)), reduction("linear", fold))
-
-
-def _count_models(count: int) -> Step:
-  """Return the step that changes nothing and refuses another M."""
-
-  def edit(x: jax.Array, at: At) -> jax.Array:
-    if len(x) != count:
-      raise ValueError(
-        f"linear: {count} weights for {len(x)} models, expected one each"
-      )
-    return x
-
-  return Step("count", edit)
+  return chain(reduction("linear", fold, models=len(weights)))
 
 
 def wise_ft(alpha: float | jax.Array) -> Recipe:
@@ -101,7 +89,8 @@ def wise_ft(alpha: float | jax.Array) -> Recipe:
   Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", sec. 3,
   https://arxiv.org/abs/2109.01903.
   """
-  if trees.concrete(alpha) and not np.isfinite(alpha):
+  finite = not trees.concrete(alpha) or np.isfinite(alpha).all()
+  if np.ndim(alpha) or not finite:
     raise ValueError(f"wise_ft: alpha is {alpha}, expected a number")
 
   def edit(x: jax.Array, at: At) -> jax.Array:

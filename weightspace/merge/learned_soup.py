@@ -60,8 +60,8 @@ def learned(
     Learned: weights ([M] or a tree of [M]), temperature, history [epochs].
 
   Raises:
-    ValueError: for an unknown `by`, no epochs, empty data, NaN in a member or
-      in the loss.
+    ValueError: for an unknown `by`, no epochs, empty data, inputs without
+      labels, NaN in a member or in the loss.
 
   >>> models = {"w": jnp.zeros((3, 1, 2))}
   >>> data = {"x": jnp.ones((4, 1)), "y": jnp.zeros(4, jnp.int32)}
@@ -75,16 +75,19 @@ def learned(
   if by not in LEVELS:
     raise ValueError(f"by is {by!r}, expected one of {list(LEVELS)}")
   examples = len(data["y"])
-  if epochs < 1 or not examples:
+  if min(epochs, batch_size, examples) < 1 or len(data["x"]) != examples:
     raise ValueError(
-      f"learned: {epochs} epochs over {examples} examples, expected at least"
-      " one of each"
+      f"learned: {epochs} epochs of batches of {batch_size} over"
+      f" {len(data['x'])} inputs and {examples} labels, expected at least one"
+      " of each and a label for each input"
     )
   trees.check_finite(stack, "stack", stacked=True)
   key = jax.random.key(0) if key is None else key
-  raw = jnp.zeros(trees.size(stack))
-  raw = raw if by == "model" else jax.tree.map(lambda _: raw, stack)
-  found = {"raw": raw, "log_beta": jnp.zeros(())}
+  count = trees.size(stack)
+  stack, data = jax.tree.map(jnp.asarray, (stack, data))
+  levels = {"raw": jnp.zeros(count)} if by == "model" else {"raw": stack}
+  found = jax.tree.map(lambda _: jnp.zeros(count), levels)
+  found["log_beta"] = jnp.zeros(())
   optimiser = optax.adamw(learning_rate, weight_decay=0.0)
   state, batch_size = optimiser.init(found), min(batch_size, examples)
   history = []
@@ -118,7 +121,7 @@ def _step(
   learning_rate: float,
 ) -> Any:
   """Take one AdamW step on the examples at `index`."""
-  batch = jax.tree.map(lambda x: jnp.asarray(x)[index], data)
+  batch = jax.tree.map(lambda x: x[index], data)
 
   def loss(found: Any) -> jax.Array:
     weights = jax.tree.map(jax.nn.softmax, found["raw"])

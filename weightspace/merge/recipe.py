@@ -51,8 +51,8 @@ class Recipe:
     key: Key | None = None,
     **statistics: Any,
   ) -> Params:
-    trees.check_finite(stack, "stack", stacked=True)
     sources = engine.check_given(self.steps, stack, base, key, statistics)
+    trees.check_finite(stack, "stack", stacked=True)
     leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
     ats = engine.leaf_contexts(leaves, base, key, sources)
     measured = engine.measure(self.steps, leaves.items, ats)

@@ -10,20 +10,18 @@ in which order members were tried, with which score, and why each was kept.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import intervals, means, mixes, trees
-from weightspace.merge import provenance
+from weightspace import intervals, trees
+from weightspace.merge import checks, provenance, scorers
 from weightspace.types import Data, Member, Params, Score, Stack
 
 ORDERS = ("score", "score-later", "given")
 TIES = ("accept", "reject")
-# From coefficients [K, M] to scores [K], and per example [K, N] if known.
-Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 class Trial(NamedTuple):
@@ -84,15 +82,16 @@ def greedy(
 
   Wortsman et al. 2022, Recipe 1, https://arxiv.org/abs/2203.05482.
   """
-  check_option("tie", tie, TIES)
-  scorer = make_scorer(stack, score, data)
+  checks.option("tie", tie, TIES)
+  scorer = scorers.make(stack, score, data)
   provenance.guard(stack, members, score, data)
   singles, examples = scorer(np.eye(trees.size(stack), dtype=np.float32))
   first, *rest = _order(order, singles)
   soup = np.zeros(len(singles), np.float32)
   soup[first] = 1.0
-  start = _State(soup, singles[first], _row(examples, first))
-  opening = Trial(first, singles[first], -np.inf, True, "first", None)
+  best = float(singles[first])
+  start = _State(soup, best, _row(examples, first))
+  opening = Trial(first, best, -np.inf, True, "first", None)
   state, history = _climb(scorer, start, rest, tie)
   return _selection(state, singles, [opening, *history])
 
@@ -121,8 +120,8 @@ def pruned(
   Named in Sobral et al. 2023, https://arxiv.org/abs/2301.10092; order and tie
   rule are ours.
   """
-  check_option("tie", tie, TIES)
-  scorer = make_scorer(stack, score, data)
+  checks.option("tie", tie, TIES)
+  scorer = scorers.make(stack, score, data)
   provenance.guard(stack, members, score, data)
   count = trees.size(stack)
   singles, _ = scorer(np.eye(count, dtype=np.float32))
@@ -143,7 +142,7 @@ class _State(NamedTuple):
 
 
 def _climb(
-  scorer: Scorer, state: _State, order: Sequence[int], tie: str
+  scorer: scorers.Scorer, state: _State, order: Sequence[int], tie: str
 ) -> tuple[_State, list[Trial]]:
   """Flip members in order, keeping each flip that does not lower the score."""
   history = []
@@ -166,44 +165,6 @@ def _selection(
   return Selection(weights, float(state.score), singles, history)
 
 
-def check_option(name: str, value: Any, choices: Sequence[str]) -> None:
-  """Raise a ValueError when a named option is not one of its choices."""
-  if value not in choices:
-    raise ValueError(f"{name} is {value!r}, expected one of {list(choices)}")
-
-
-def make_scorer(stack: Stack, score: Any, data: Data | None) -> Scorer:
-  """Return the function from coefficients [K, M] to scores [K]."""
-  trees.check_finite(stack, "stack", stacked=True)
-
-  def python(weights: np.ndarray) -> tuple[np.ndarray, None]:
-    mixed = (means.weighted_sum(stack, w) for w in weights)
-    return _checked(np.array([float(score(params)) for params in mixed])), None
-
-  def compiled(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    if not per_example:
-      values = mixes.evaluate_mixes(stack, weights, score, data)
-      return _checked(np.asarray(values)), None
-    each = mixes.evaluate_mixes(stack, weights, score, data, per_example=True)
-    return _checked(np.asarray(each.mean(1))), np.asarray(each)
-
-  if data is None:
-    return python
-  like = jax.tree.map(lambda x: x[0], stack)
-  per_example = jax.eval_shape(score, like, data).ndim == 1
-  return compiled
-
-
-def _checked(scores: np.ndarray) -> np.ndarray:
-  """Return scores as float64, or raise at the first NaN."""
-  if np.isnan(scores).any():
-    raise ValueError(
-      f"score: returned NaN for mix {int(np.isnan(scores).argmax())}, expected"
-      " a number"
-    )
-  return scores.astype(np.float64)
-
-
 def _row(examples: np.ndarray | None, index: int) -> np.ndarray | None:
   """Return one mix's scores per example, where they are known."""
   return None if examples is None else examples[index]
@@ -219,7 +180,7 @@ def _order(order: str | Sequence[int], singles: np.ndarray) -> list[int]:
         f"order: {given}, expected each of 0..{count - 1} exactly once"
       )
     return given
-  check_option("order", order, ORDERS)
+  checks.option("order", order, ORDERS)
   if order == "given":
     return list(range(count))
   if order == "score":
@@ -231,8 +192,7 @@ def _trial(model: int, new: _State, old: _State, tie: str) -> Trial:
   """Judge a flip: a line of history, with the interval of its difference."""
   interval = None
   if new.examples is not None and old.examples is not None:
-    difference = new.examples - old.examples
-    interval = intervals.bootstrap(difference, jax.random.key(model))
+    interval = scorers.bootstrap(new.examples - old.examples, seed=model)
   equal = bool(new.score == old.score)
   accepted = tie == "accept" if equal else bool(new.score > old.score)
   reason = "score rose" if accepted else "score fell"

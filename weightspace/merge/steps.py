@@ -77,8 +77,10 @@ def reduction(
     state = made.init(x[0])
     if len(x) > means.UNROLL:
       items = (jnp.arange(len(x)), x)
-      update = lambda state, item: (made.update(state, item), None)
-      return made.value(jax.lax.scan(update, state, items)[0])
+      state, _ = jax.lax.scan(
+        lambda state, item: (made.update(state, item), None), state, items
+      )
+      return made.value(state)
     for m in range(len(x)):
       state = made.update(state, (m, x[m]))
     return made.value(state)
