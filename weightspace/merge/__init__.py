@@ -21,9 +21,11 @@ from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.drop import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.provenance import guard
+from weightspace.merge.quadratics import interference, optmerge, wudi
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
 from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
+from weightspace.merge.spectral import iso_c, iso_cts, tsv
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
 from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
@@ -33,6 +35,8 @@ from weightspace.mixes import evaluate_mixes
 RECIPES = {
   "dare": dare,
   "dare_ties": dare_ties,
+  "iso_c": iso_c,
+  "iso_cts": iso_cts,
   "karcher": karcher,
   "linear": linear,
   "magmax": magmax,
@@ -41,14 +45,17 @@ RECIPES = {
   "nearswap": nearswap,
   "norm_matched": norm_matched,
   "nuslerp": nuslerp,
+  "optmerge": optmerge,
   "slerp": slerp,
   "task_arithmetic": task_arithmetic,
   "ties": ties,
   "transfer": transfer,
+  "tsv": tsv,
   "uniform": uniform,
   "variance_corrected": variance_corrected,
   "weight_aligned": weight_aligned,
   "wise_ft": wise_ft,
+  "wudi": wudi,
 }
 
 __all__ = [
@@ -67,6 +74,9 @@ __all__ = [
   "evaluate_mixes",
   "greedy",
   "guard",
+  "interference",
+  "iso_c",
+  "iso_cts",
   "karcher",
   "learned",
   "linear",
@@ -77,6 +87,7 @@ __all__ = [
   "norm_matched",
   "nuslerp",
   "on_deltas",
+  "optmerge",
   "pruned",
   "reduction",
   "run",
@@ -85,9 +96,11 @@ __all__ = [
   "ties",
   "transfer",
   "trim",
+  "tsv",
   "uniform",
   "variance_corrected",
   "variance_ratio",
   "weight_aligned",
   "wise_ft",
+  "wudi",
 ]
