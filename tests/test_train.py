@@ -103,12 +103,16 @@ def test_batches_are_full_and_distinct():
   assert (indices[0] != indices[1]).any()
 
 
+def devices(count):
+  return jax.make_mesh(
+    (count,), ("population",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("same_order", [True, False])
 def test_strategies_agree(shared, same_order):
-  mesh = jax.make_mesh(
-    (2,), ("population",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
+  mesh = devices(2)
   hyper = RATES | {"noise": np.float32([0, 0.1, 0.2, 0.3])}
   settings = dict(
     prepare=noisy, hyper=hyper, folds={"mean": MEAN}, same_order=same_order
@@ -169,6 +173,15 @@ def test_folds_see_every_step():
     on_epoch=(lambda epoch, fitted: trajectory.append(fitted.params)),
   ).averages["mean"]
   close(averages, jax.tree.map(lambda *x: np.mean(x, 0), *trajectory))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_fold_may_start_as_the_parameters(strategy):
+  ema = Fold(lambda p: p, lambda s, p: optax.tree.add(s, p), lambda s: s)
+  stack = jax.tree.map(jnp.asarray, starts())
+  seen = run(stack=stack, folds={"ema": ema}, epochs=1, strategy=strategy)
+  assert np.isfinite(seen.averages["ema"]["w"]).all()
+  same(stack, starts())
 
 
 def test_what_on_epoch_gets_stays_valid():
@@ -302,6 +315,8 @@ def test_nan_names_step_and_member(strategy):
     ({"seeds": [1]}, "seeds: 1, expected one for each of 4"),
     ({"strategy": "fast"}, "strategy: 'fast'"),
     ({"strategy": "scan step"}, "strategy: 'scan step'"),
+    ({"mesh": devices(3)}, "3 devices along 'population' for 4 models"),
+    ({"mesh": devices(2), "strategy": "vmap"}, "a mesh if and only if"),
     ({"strategy": "sharded"}, "a mesh if and only if"),
   ],
 )

@@ -41,15 +41,14 @@ PathLike = str | os.PathLike[str]
 
 RECORD = "weightspace.json"  # in an Orbax folder
 METADATA = "weightspace"  # in the header of a safetensors file
-BOTH = frozenset(
+BOTH = (
   "float16 bfloat16 float32 float64 bool complex64 int8 int16 int32 int64"
-  " uint8 uint16 uint32 uint64".split()
-)
-ORBAX_ONLY = frozenset(
-  "complex128 int2 int4 float8_e3m4 float8_e4m3fn float8_e4m3fnuz"
+  " uint8 uint16 uint32 uint64"
+).split()
+ORBAX_ONLY = (
+  "complex128 int2 int4 float4_e2m1fn float8_e3m4 float8_e4m3fn float8_e4m3fnuz"
   " float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
-  " float4_e2m1fn".split()
-)
+).split()
 
 
 def save(
@@ -133,7 +132,7 @@ def member(path: PathLike) -> Member | None:
   3
   """
   found = _guard(path, _record).get("member")
-  return found and Member(**found)
+  return None if found is None else _guard(path, lambda _: Member(**found))
 
 
 def _check_leaves(arrays: dict[str, Any], flat: bool) -> None:
@@ -165,13 +164,13 @@ def _check_target(path: str, overwrite: bool) -> None:
     return
   if not overwrite:
     raise ValueError(f"{path!r} exists, expected a new path or overwrite=True")
-  whole = os.path.isfile(path) if _is_file(path) else _is_orbax(path)
-  if not whole:
+  if not _is_checkpoint(path):
     raise ValueError(f"{path!r} is no checkpoint, so it is not overwritten")
 
 
-def _is_orbax(path: PathLike) -> bool:
-  return os.path.isfile(os.path.join(path, "_METADATA"))
+def _is_checkpoint(path: str) -> bool:
+  whole = path if _is_file(path) else os.path.join(path, "_METADATA")
+  return os.path.isfile(whole)
 
 
 def _remove(path: str) -> None:
@@ -198,8 +197,7 @@ def _guard(path: PathLike, read: Callable[[str], Any]) -> Any:
   what = "a safetensors file" if _is_file(path) else "an Orbax folder"
   if not os.path.lexists(path):
     raise ValueError(f"{path!r} is missing, expected {what}")
-  whole = os.path.isfile(path) if _is_file(path) else _is_orbax(path)
-  if not whole:
+  if not _is_checkpoint(path):
     raise ValueError(f"{path!r} is no checkpoint, expected {what}")
   try:
     return read(path)

@@ -83,8 +83,9 @@ def draw(
     indices = np.argsort(stream.random_raw(count))[: steps * batch_size]
     return indices.reshape(steps, batch_size).astype(np.int32)
 
-  orders = [permute(seed) for seed in seeds[: 1 if same_order else None]]
-  indices = jnp.asarray(orders[0] if same_order else np.stack(orders))
+  indices = jnp.asarray(
+    permute(seeds[0]) if same_order else np.stack([*map(permute, seeds)])
+  )
   return indices, _noise(key, jnp.asarray(seeds, jnp.uint32), epoch, steps)
 
 
@@ -160,13 +161,8 @@ def advance(
   run = jax.vmap(member, axes)
   if plan.members == "sharded":
     specs = tuple(jax.P() if a is None else jax.P(AXIS) for a in axes)
-    run = jax.shard_map(
-      run,
-      mesh=plan.mesh,
-      in_specs=specs,
-      out_specs=jax.P(AXIS),
-      check_vma=False,
-    )
+    layout = dict(mesh=plan.mesh, in_specs=specs, out_specs=jax.P(AXIS))
+    run = jax.shard_map(run, **layout, check_vma=False)
   return run(state, data, indices, keys, hyper)
 
 
@@ -187,6 +183,14 @@ def spread(plan: Plan, state: Training) -> Any:
   return state
 
 
+def place(plan: Plan, data: Data) -> Data:
+  """Put the data where the members are."""
+  if plan.members != "sharded":
+    return data
+  spec = jax.P() if plan.shared_data else jax.P(AXIS)
+  return jax.device_put(data, jax.NamedSharding(plan.mesh, spec))
+
+
 def gather(plan: Plan, states: Any) -> Training:
   """Undo `spread`: return the state [M, ...], in memory of its own."""
   if plan.members == "sequential":
@@ -201,17 +205,20 @@ def epoch(
   if plan.members != "sequential":
     states, losses = _steps(plan, states, data, indices, keys, hyper)
     return states, np.asarray(losses).T
+  data_of = None if plan.shared_data else data
+  own = keys, hyper, data_of, None if plan.same_order else indices
   results = []
-  for m, state in enumerate(states):
-    own = jax.tree.map(lambda x, m=m: x[m], (keys, hyper))
-    rows = data, indices
-    if not plan.shared_data:
-      rows = jax.tree.map(lambda x, m=m: x[m], data), indices
-    if not plan.same_order:
-      rows = rows[0], indices[m]
-    results.append(_steps(plan, state, *rows, *own))
+  for state, (k, h, d, i) in zip(states, _members(len(states), own)):
+    d = data if plan.shared_data else d
+    i = indices if plan.same_order else i
+    results.append(_steps(plan, state, d, i, k, h))
   states = [state for state, _ in results]
   return states, np.stack([loss for _, loss in results], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _members(count: int, tree: Any) -> list[Any]:
+  return [jax.tree.map(lambda x, m=m: x[m], tree) for m in range(count)]
 
 
 def _steps(

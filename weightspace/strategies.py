@@ -19,7 +19,7 @@ MEMBERS = ("sequential", "vmap", "sharded")
 
 
 def choose(
-  strategy: str, program: Any = None, mesh: Any = None
+  strategy: str, program: Any = None, mesh: Any = None, count: int = 0
 ) -> tuple[str, str]:
   """Return (loop, members): what is fastest here, unless the words settle it.
 
@@ -32,6 +32,7 @@ def choose(
     strategy: `auto`, or words for one or both choices, as `step vmap`.
     program: the jaxpr of a step, which tells whether it convolves.
     mesh: a mesh with an axis `population`.
+    count: M, which that axis must divide.
 
   Raises:
     ValueError: for an unknown word, or a mesh and a strategy that disagree.
@@ -52,6 +53,11 @@ def choose(
     raise ValueError(
       f"strategy: {strategy!r} with mesh={mesh}, expected a mesh if and only if"
       " members are sharded"
+    )
+  if mesh is not None and count % mesh.shape[AXIS]:
+    raise ValueError(
+      f"mesh: {mesh.shape[AXIS]} devices along {AXIS!r} for {count} models,"
+      " expected as many for each"
     )
   cpu = jax.default_backend() == "cpu"
   slow = cpu and "conv_general_dilated" in str(program)

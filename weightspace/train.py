@@ -106,7 +106,7 @@ def fit_population(
   rows = shared_data, same_order
   plan = population.Plan(loss, tx, prepare, named, *rows, mesh=mesh)
   program = population.program(plan, stack, data, hyper, batch_size)
-  loop, members = strategies.choose(strategy, program, mesh)
+  loop, members = strategies.choose(strategy, program, mesh, len(numbers))
   plan = plan._replace(loop=loop, members=members)
   draw = functools.partial(
     population.draw,
@@ -123,7 +123,7 @@ def fit_population(
     settings = key, hyper, numbers, batch_size, rows
     run = resume.record(stack, data, program, settings)
     done, losses, state = resume.load(checkpoint, run, state, epochs)
-  states = population.spread(plan, state)
+  states, data = population.spread(plan, state), population.place(plan, data)
   for epoch in range(done, epochs):
     indices, keys = draw(epoch)
     states, new = population.epoch(plan, states, data, indices, keys, hyper)
