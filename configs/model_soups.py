@@ -51,6 +51,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           "noise": (0.1, 0.3),
         },
       },
-      "learned": {"by": "model", "epochs": 2 if tiny else 30, "batch_size": 64},
+      "learned": {"by": "leaf", "epochs": 2 if tiny else 30, "batch_size": 64},
     }
   )

@@ -131,7 +131,8 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
     return _fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   if not values["verbosity"].present:
-    absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax tells every step
+    # Orbax logs every step, and the traceback of errors that it raises too.
+    absl.logging.set_verbosity(absl.logging.FATAL)
 
   def work() -> None:
     _start_jax()

@@ -33,7 +33,8 @@ def finish(folder):
   lines = runs.read_lines(at / "metrics.jsonl")
   for record in (result, *lines):
     record.pop("seconds")
-  result.pop("finished")
+  for name in ("finished", "git"):  # the clock, and a tree that is edited
+    result.pop(name)
   result["command"] = result["command"].replace(str(folder), "")
   return result, sorted(lines, key=json.dumps), at
 
@@ -48,7 +49,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, whole, sign, seed):
   """Three kills at moments drawn from the length of a run, then the end."""
