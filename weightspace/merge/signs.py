@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.merge import checks, thresholds, trims
+from weightspace.merge import checks, counts, trims
 from weightspace.merge.recipe import Recipe, chain, on_deltas
 from weightspace.merge.steps import At, Step, reduction
 from weightspace.merge.task_vectors import counted, scaled, weigher
@@ -164,14 +164,14 @@ def _signs(vote: Any, x: jax.Array) -> tuple[Any, Any]:
   for m in range(len(x)):
     votes = votes + vote(m, x[m])
   return (
-    thresholds.count(lambda v: v > 0, votes),
-    thresholds.count(lambda v: v < 0, votes),
+    counts.count(lambda v: v > 0, votes),
+    counts.count(lambda v: v < 0, votes),
   )
 
 
-def _prevailing(counts: tuple[Any, Any]) -> jax.Array:
+def _prevailing(signs: tuple[Any, Any]) -> jax.Array:
   """Return 1 where + prevails; on a tie -1, as the paper's code."""
-  return jnp.where(thresholds.at_least(counts[1], counts[0]), -1.0, 1.0)
+  return jnp.where(counts.at_least(signs[1], signs[0]), -1.0, 1.0)
 
 
 def _majority(vote: Any) -> Fold:
@@ -179,9 +179,9 @@ def _majority(vote: Any) -> Fold:
 
   @jax.jit
   def update(state: Any, x: jax.Array) -> Any:
-    return tuple(map(thresholds.add, state, _signs(vote, x)))
+    return tuple(map(counts.add, state, _signs(vote, x)))
 
-  zero = thresholds.Count(np.uint32(0), np.uint32(0))
+  zero = counts.Count(np.uint32(0), np.uint32(0))
   return Fold(
     init=lambda _: (zero, zero),
     update=lambda state, item: update(state, item[0]),

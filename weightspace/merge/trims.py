@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge import checks, thresholds
+from weightspace.merge import checks, counts, thresholds
 from weightspace.merge.steps import At, Step
 from weightspace.types import Fold
 
@@ -47,20 +47,9 @@ def trim(
   checks.option("scope", scope, SCOPES)
   if trees.concrete(density) and density >= 1:
     return Step("trim", lambda x, at: x)
-  cut = _cut_ties if exact else _cut
-  if scope == "row":
-    return Step("trim", lambda x, at: _by_row(x, density, exact))
-  if scope == "tensor":
-
-    def local(x: jax.Array, at: At) -> jax.Array:
-      return thresholds.of_leaf(x, density)
-
-    def edit(x: jax.Array, at: At) -> jax.Array:
-      room = _room(x, at.local, density) if exact else None
-      return cut(x, at.local, room)
-
-    return Step("trim", edit, local=local)
-  measures = thresholds.measures(density)
+  if scope != "global":
+    return _per_leaf(density, scope == "row", exact)
+  measures = thresholds.measures(lambda n: counts.kept(density, n))
   if not exact:
     return Step("trim", lambda x, at: _cut(x, at.measured), measures=measures)
 
@@ -78,7 +67,7 @@ def _spread(limit: Any, x: jax.Array) -> jax.Array:
   return limit.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _cut(x: jax.Array, limit: Any, _: Any = None) -> jax.Array:
+def _cut(x: jax.Array, limit: Any) -> jax.Array:
   return jnp.where(jnp.abs(x) >= _spread(limit, x), x, 0)
 
 
@@ -91,34 +80,48 @@ def _cut_ties(x: jax.Array, limit: Any, room: Any) -> jax.Array:
   return jnp.where((size > limit) | first, x, 0)
 
 
-def _by_row(x: jax.Array, density: Any, exact: bool) -> jax.Array:
-  rows = x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1)
-  limit = thresholds.of_rows(rows, density)[:, 0]
-  if not exact:
-    return _cut(rows, limit).reshape(x.shape)
-  k = thresholds.kept(density, rows.shape[1])
-  above = (jnp.abs(rows) > limit[:, None]).sum(1, dtype=jnp.int32)
-  whole = jnp.asarray(k.high * thresholds.BASE + k.low, jnp.int32)
-  return _cut_ties(rows, limit, whole - above).reshape(x.shape)
+def rows_of(x: jax.Array) -> jax.Array:
+  """View a leaf [M, ...] as rows along its last axis; 1-D is one row."""
+  return x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1)
 
 
-def _count(above: bool, x: jax.Array, limit: Any) -> thresholds.Count:
+def _per_leaf(density: Any, by_row: bool, exact: bool) -> Step:
+  def view(x: jax.Array) -> jax.Array:
+    return rows_of(x) if by_row else x
+
+  def local(x: jax.Array, at: At) -> jax.Array:
+    if not by_row:
+      return thresholds.of_leaf(x, density)
+    rows = rows_of(x)
+    k = counts.whole(counts.kept(density, rows.shape[1]))
+    return thresholds.of_rows(rows, k)[:, 0]
+
+  def edit(x: jax.Array, at: At) -> jax.Array:
+    y = view(x)
+    if not exact:
+      return _cut(y, at.local).reshape(x.shape)
+    return _cut_ties(y, at.local, _room(y, at.local, density)).reshape(x.shape)
+
+  return Step("trim", edit, local=local)
+
+
+def _count(above: bool, x: jax.Array, limit: Any) -> counts.Count:
   """Count, for each model, what is above (or equal to) its threshold."""
 
-  def one(x: jax.Array, limit: jax.Array) -> thresholds.Count:
+  def one(x: jax.Array, limit: jax.Array) -> counts.Count:
     if above:
-      return thresholds.count(lambda v: jnp.abs(v) > limit, x)
-    return thresholds.count(lambda v: jnp.abs(v) == limit, x)
+      return counts.count(lambda v: jnp.abs(v) > limit, x)
+    return counts.count(lambda v: jnp.abs(v) == limit, x)
 
   return jax.vmap(one)(x, jnp.asarray(limit, x.dtype))
 
 
 def _room(x: jax.Array, limit: Any, density: Any) -> jax.Array:
   """Return how many ties each model keeps in this leaf, [M]."""
-  k = thresholds.kept(density, x[0].size)
+  k = counts.kept(density, x[0].size)
   k = jax.tree.map(lambda part: jnp.asarray(part, jnp.uint32), k)
   above = _count(True, x, limit)
-  return jax.vmap(thresholds.excess, (None, 0))(k, above)
+  return jax.vmap(counts.excess, (None, 0))(k, above)
 
 
 def _ties_before(density: Any) -> Fold:
@@ -131,20 +134,20 @@ def _ties_before(density: Any) -> Fold:
   def update(state: Any, item: Any) -> Any:
     limit, leaves, size = state
     x, at = item
-    counts = _count(True, x, limit), _count(False, x, limit)
-    return limit, [*leaves, (at.seed, *counts)], size + x[0].size
+    found = _count(True, x, limit), _count(False, x, limit)
+    return limit, [*leaves, (at.seed, *found)], size + x[0].size
 
   def value(state: Any) -> Any:
     limit, leaves, size = state
-    k = thresholds.kept(density, size)
+    k = counts.kept(density, size)
     k = jax.tree.map(lambda part: jnp.asarray(part, jnp.uint32), k)
     taken = jax.tree.map(jnp.zeros_like, leaves[0][1])
     for _, above, _ in leaves:
-      taken = thresholds.add(taken, above)
+      taken = counts.add(taken, above)
     rooms = []
     for _, _, equal in leaves:
-      rooms.append(jax.vmap(thresholds.excess, (None, 0))(k, taken))
-      taken = thresholds.add(taken, equal)
+      rooms.append(jax.vmap(counts.excess, (None, 0))(k, taken))
+      taken = counts.add(taken, equal)
     seeds = jnp.stack([jnp.asarray(seed) for seed, _, _ in leaves])
     return limit, seeds, jnp.stack(rooms)
 
@@ -158,5 +161,5 @@ def tie_share(x: jax.Array, limit: jax.Array) -> jax.Array:
   [0.5]
   """
   equal = _count(False, x, limit)
-  entries = equal.high * float(thresholds.BASE) + equal.low
+  entries = equal.high * float(counts.BASE) + equal.low
   return entries / x[0].size
