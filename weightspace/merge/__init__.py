@@ -20,6 +20,7 @@ from weightspace.merge.corrections import (
 from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.drop import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
+from weightspace.merge.one_by_one import opcm
 from weightspace.merge.provenance import guard
 from weightspace.merge.quadratics import interference, optmerge, wudi
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
@@ -45,6 +46,7 @@ RECIPES = {
   "nearswap": nearswap,
   "norm_matched": norm_matched,
   "nuslerp": nuslerp,
+  "opcm": opcm,
   "optmerge": optmerge,
   "slerp": slerp,
   "task_arithmetic": task_arithmetic,
@@ -87,6 +89,7 @@ __all__ = [
   "norm_matched",
   "nuslerp",
   "on_deltas",
+  "opcm",
   "optmerge",
   "pruned",
   "reduction",
