@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from weightspace import checkpoints
+from weightspace import checkpoints, layout
 from weightspace.types import Member
 
 NAMES = ("model", "model.safetensors")
@@ -87,7 +87,7 @@ def test_sharded_arrays_are_stored_whole(tmp_path):
     np.testing.assert_array_equal(checkpoints.restore(tmp_path / name)["x"], x)
 
 
-@pytest.mark.parametrize("dtype", sorted(checkpoints.ORBAX_ONLY))
+@pytest.mark.parametrize("dtype", sorted(layout.ORBAX_ONLY))
 def test_rare_dtypes_are_orbax_only(tmp_path, dtype):
   x = np.array([[1, 0, 1]]).astype(jnp.dtype(dtype))
   checkpoints.save(tmp_path / "model", {"x": x})

@@ -21,6 +21,14 @@ from weightspace.types import Params
 
 CONTAINERS = (dict, list, tuple)
 LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+BOTH = (
+  "float16 bfloat16 float32 float64 bool complex64 int8 int16 int32 int64"
+  " uint8 uint16 uint32 uint64"
+).split()
+ORBAX_ONLY = (
+  "complex128 int2 int4 float4_e2m1fn float8_e3m4 float8_e4m3fn float8_e4m3fnuz"
+  " float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
+).split()
 
 
 def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
@@ -80,6 +88,31 @@ def _describe_leaf(path: str, node: Any, arrays: dict[str, Any]) -> str:
     return " ".join(["empty", str(leaf.dtype), *map(str, leaf.shape)])
   arrays[path] = leaf
   return form
+
+
+def check(arrays: dict[str, Any], flat: bool) -> None:
+  """Check that safetensors (`flat`), or else Orbax, can hold named arrays.
+
+  Raises:
+    ValueError: naming the first array that it cannot hold.
+  """
+  if not arrays:
+    raise ValueError("tree: no arrays with elements, expected at least one")
+  seen: dict[str, str] = {}
+  for path, leaf in arrays.items():
+    dtype = str(leaf.dtype)
+    if dtype not in BOTH and (flat or dtype not in ORBAX_ONLY):
+      where = "safetensors, expected an Orbax path for it" if flat else "Orbax"
+      raise ValueError(f"tree: {path!r} is {dtype}, unknown to {where}")
+    if flat and path == "__metadata__":
+      raise ValueError(f"tree: {path!r} is reserved by safetensors")
+    # Orbax joins keys by dots, and would write both to one place.
+    other = seen.setdefault(path.replace("/", "."), path)
+    if other != path and not flat:
+      raise ValueError(
+        f"tree: {path!r} and {other!r} are one name to Orbax, expected keys"
+        " that differ when joined by dots"
+      )
 
 
 def rebuild(form: Any, tree: Any, path: str = "") -> Params:
