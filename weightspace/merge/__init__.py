@@ -11,6 +11,8 @@ a mean from a score.
 
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
+from weightspace.merge.competition import pcb, sce
+from weightspace.merge.consensus import consensus, emr, tall
 from weightspace.merge.corrections import (
   norm_matched,
   variance_corrected,
@@ -18,12 +20,19 @@ from weightspace.merge.corrections import (
   weight_aligned,
 )
 from weightspace.merge.directions import karcher, multislerp
-from weightspace.merge.drop import dare, dare_ties, drop
+from weightspace.merge.drops import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.one_by_one import opcm
 from weightspace.merge.provenance import guard
 from weightspace.merge.quadratics import interference, optmerge, wudi
+from weightspace.merge.ranks import breadcrumbs, della
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
+from weightspace.merge.reversible import (
+  Reversible,
+  reconstruct,
+  rmm,
+  stored_share,
+)
 from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
@@ -34,8 +43,12 @@ from weightspace.merge.trims import trim
 from weightspace.mixes import evaluate_mixes
 
 RECIPES = {
+  "breadcrumbs": breadcrumbs,
+  "consensus": consensus,
   "dare": dare,
   "dare_ties": dare_ties,
+  "della": della,
+  "emr": emr,
   "iso_c": iso_c,
   "iso_cts": iso_cts,
   "karcher": karcher,
@@ -48,7 +61,10 @@ RECIPES = {
   "nuslerp": nuslerp,
   "opcm": opcm,
   "optmerge": optmerge,
+  "pcb": pcb,
+  "sce": sce,
   "slerp": slerp,
+  "tall": tall,
   "task_arithmetic": task_arithmetic,
   "ties": ties,
   "transfer": transfer,
@@ -65,14 +81,19 @@ __all__ = [
   "At",
   "Learned",
   "Recipe",
+  "Reversible",
   "Selection",
   "Step",
   "Trial",
+  "breadcrumbs",
   "chain",
+  "consensus",
   "dare",
   "dare_ties",
+  "della",
   "disjoint",
   "drop",
+  "emr",
   "evaluate_mixes",
   "greedy",
   "guard",
@@ -91,10 +112,16 @@ __all__ = [
   "on_deltas",
   "opcm",
   "optmerge",
+  "pcb",
   "pruned",
+  "reconstruct",
   "reduction",
+  "rmm",
   "run",
+  "sce",
   "slerp",
+  "stored_share",
+  "tall",
   "task_arithmetic",
   "ties",
   "transfer",
