@@ -38,12 +38,12 @@ def drop(rate: Scalar, *, rescale: str = "inverse") -> Step:
 
   def edit(x: jax.Array, at: Any) -> jax.Array:
     drawn = masks.uniform(at.key, at.seed, x.shape)
-    return _rescaled(x, drawn < 1 - rate, 1 - rate, rescale)
+    return rescaled(x, drawn < 1 - rate, 1 - rate, rescale)
 
   return Step("drop", edit, needs=("key",))
 
 
-def _rescaled(x: jax.Array, kept: jax.Array, share: Any, rule: str) -> Any:
+def rescaled(x: jax.Array, kept: jax.Array, share: Any, rule: str) -> Any:
   """Return the survivors, scaled up for what was dropped."""
   y = jnp.where(kept, x, 0)
   if rule == "none":

@@ -1,0 +1,115 @@
+"""Quantiles of a whole tree, as measures that later measures may use.
+
+>>> x = jnp.array([[4.0, 1.0, 2.0, 3.0, 0.0]])
+>>> between(0.25, thresholds.through(quantile(0.25), x)).tolist()
+[3.0]
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import trees
+from weightspace.merge import counts, thresholds
+from weightspace.types import Fold
+
+
+def together(*rows: Sequence[Fold]) -> tuple[Fold, ...]:
+  """Return folds that run several sequences of measures at once."""
+
+  def stage(folds: tuple[Fold, ...]) -> Fold:
+    def init(known: Any) -> Any:
+      known = known or [None] * len(folds)
+      states = [fold.init(value) for fold, value in zip(folds, known)]
+      return (known, states) if any(s is not None for s in states) else None
+
+    def update(state: Any, item: Any) -> Any:
+      known, states = state
+      return known, [
+        None if s is None else fold.update(s, item)
+        for fold, s in zip(folds, states)
+      ]
+
+    def value(state: Any) -> Any:
+      return [
+        known if s is None else fold.value(s)
+        for fold, known, s in zip(folds, *state)
+      ]
+
+    return Fold(init, update, value)
+
+  return tuple(stage(folds) for folds in zip(*rows, strict=True))
+
+
+def then(
+  first: Sequence[Fold], second: Callable[[Any], Sequence[Fold]], count: int
+) -> tuple[Fold, ...]:
+  """Return folds whose second part, `count` long, may use the first's value.
+
+  The value is the pair of both.
+  """
+
+  def stage(index: int) -> Fold:
+    def init(known: Any) -> Any:
+      context, value = (known, None) if index == 0 else known
+      fold = second(context)[index]
+      state = fold.init(value)
+      return None if state is None else (context, fold, state)
+
+    def update(state: Any, item: Any) -> Any:
+      context, fold, inner = state
+      return context, fold, fold.update(inner, item)
+
+    def value(state: Any) -> Any:
+      context, fold, inner = state
+      return context, fold.value(inner)
+
+    return Fold(init, update, value)
+
+  return (*first, *(stage(index) for index in range(count)))
+
+
+def quantile(
+  share: Any, of: Any = None, signed: bool = False
+) -> tuple[Fold, ...]:
+  """Return folds that yield the value which `share` of a tree exceeds, [M].
+
+  Linear between order statistics, as `np.quantile(x, 1 - share)`.
+  """
+
+  def above(n: int, more: int) -> counts.Count:
+    found = counts.add(counts.share_of(share, n - 1), counts.Count(0, more))
+    most = counts.Count(*divmod(n, counts.BASE))
+    if trees.concrete(found):
+      return min(found, most)
+    over = counts.at_least(found, most)
+    return jax.tree.map(lambda a, b: jnp.where(over, b, a), found, most)
+
+  ranks = [lambda n, more=more: above(n, more) for more in (1, 2)]
+  rows = [thresholds.measures(rank, of, signed) for rank in ranks]
+  size = Fold(lambda _: 0, lambda n, item: n + item[0][0].size, lambda n: n)
+  skip = Fold(lambda _: None, lambda s, item: s, lambda s: s)
+  return together(*rows, (size, skip, skip))
+
+
+def between(share: Any, found: Any) -> Any:
+  """Return the quantile [M] from what the folds of `quantile` found."""
+  upper, lower, entries = found
+  part = _fraction(share, entries - 1)
+  return jnp.asarray(upper) * (1 - part) + jnp.asarray(lower) * part
+
+
+def _fraction(share: Any, n: int) -> Any:
+  """Return the fractional part of share n."""
+  if trees.concrete(share):
+    place = float(share) * n
+    return place - math.floor(place + 1e-6)
+  parts = jnp.round(share * counts.BASE).astype(jnp.uint32)
+  thousands, rest = divmod(n % counts.BASE, 1000)
+  product = (parts * np.uint32(thousands)) % 1000 * 1000
+  product = (product + parts * np.uint32(rest)) % counts.BASE
+  return product.astype(jnp.float32) / counts.BASE
