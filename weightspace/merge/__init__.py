@@ -23,6 +23,7 @@ from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.drops import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.one_by_one import opcm
+from weightspace.merge.parts import by_part, only
 from weightspace.merge.provenance import guard
 from weightspace.merge.quadratics import interference, optmerge, wudi
 from weightspace.merge.ranks import breadcrumbs, della
@@ -33,6 +34,8 @@ from weightspace.merge.reversible import (
   rmm,
   stored_share,
 )
+from weightspace.merge.schedules import gradient, per_layer
+from weightspace.merge.shared import run_shared
 from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
@@ -86,6 +89,7 @@ __all__ = [
   "Step",
   "Trial",
   "breadcrumbs",
+  "by_part",
   "chain",
   "consensus",
   "dare",
@@ -95,6 +99,7 @@ __all__ = [
   "drop",
   "emr",
   "evaluate_mixes",
+  "gradient",
   "greedy",
   "guard",
   "interference",
@@ -110,14 +115,17 @@ __all__ = [
   "norm_matched",
   "nuslerp",
   "on_deltas",
+  "only",
   "opcm",
   "optmerge",
   "pcb",
+  "per_layer",
   "pruned",
   "reconstruct",
   "reduction",
   "rmm",
   "run",
+  "run_shared",
   "sce",
   "slerp",
   "stored_share",

@@ -87,6 +87,21 @@ def _widen(x: Any) -> Any:
   return jnp.asarray(x).astype(trees.accumulator(jnp.result_type(x)))
 
 
+def bind(chained: Chain, paths: Iterable[str]) -> Chain:
+  """Return the steps for a tree of these paths, which they may refuse."""
+  every = tuple(paths)
+  return tuple(s.bind(every) if s.bind else s for s in chained)
+
+
+def measured_at(
+  resolved: Chain, measured: Sequence[dict[Any, Any]]
+) -> tuple[Any, ...]:
+  """Return what each of a leaf's steps has measured (None without)."""
+  return tuple(
+    values.get(step.measures) for step, values in zip(resolved, measured)
+  )
+
+
 def at_path(chained: Chain, path: str) -> tuple[steps.Step, ...]:
   """Return the steps that the leaf at `path` goes through."""
   return tuple(s.resolve(path) if s.resolve else s for s in chained)
@@ -151,28 +166,32 @@ def measure(
   stream: Stream,
   ats: dict[str, steps.At],
   compiled: bool = False,
-) -> list[Any]:
-  """Return, for each step, the value of its last measure (None without).
+) -> list[dict[Any, Any]]:
+  """Return, for each step, {its measures: the value of the last of them}.
 
-  With `compiled`, leaves come to a measure through one program each.
+  Leaves that resolve to steps with other measures are measured apart, those
+  without measures not at all; `measured_at` says what a leaf's steps see.  With
+  `compiled`, leaves come to a measure through one program each.
   """
-  measured: list[Any] = []
-  for index, step in enumerate(chained):
-    value = None
-    for fold in step.measures:
-      state = fold.init(value)
-      if state is None:
-        continue
-      for path, x in stream():
-        if not trees.inexact(x):
+  measured: list[dict[Any, Any]] = []
+  apply = _apply_compiled if compiled else _apply
+  for index in range(len(chained)):
+    values: dict[Any, Any] = {}
+    groups = {at_path(chained, path)[index].measures: None for path in ats}
+    for turn in range(max(map(len, groups), default=0)):
+      folds = {m: m[turn] for m in groups if turn < len(m)}
+      states = {m: fold.init(values.get(m)) for m, fold in folds.items()}
+      states = {m: state for m, state in states.items() if state is not None}
+      for path, x in stream() if states else ():
+        resolved, at = at_path(chained, path), ats[path]
+        m, before = resolved[index].measures, resolved[:index]
+        if m not in states or not trees.inexact(x):
           continue
-        before, at = at_path(chained, path)[:index], ats[path]
-        if compiled:
-          known = look(before, x, at, tuple(measured))
-          x = _apply_compiled(before, x, at, tuple(measured), known)
-        else:
-          x = _apply(before, x, at, tuple(measured))
-        state = fold.update(state, (x, at))
-      value = fold.value(state)
-    measured.append(value)
+        seen = measured_at(before, measured)
+        known = look(before, x, at, seen) if compiled else ()
+        states[m] = folds[m].update(
+          states[m], (apply(before, x, at, seen, known), at)
+        )
+      values |= {m: folds[m].value(state) for m, state in states.items()}
+    measured.append(values)
   return measured

@@ -54,14 +54,14 @@ class Recipe:
     sources = engine.check_given(self.steps, stack, base, key, statistics)
     trees.check_finite(stack, "stack", stacked=True)
     leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
+    bound = engine.bind(self.steps, leaves)
     ats = engine.leaf_contexts(leaves, base, key, sources)
-    measured = engine.measure(self.steps, leaves.items, ats)
-    merged = [
-      engine.finish(
-        engine.at_path(self.steps, path), x, ats[path], tuple(measured)
-      )
-      for path, x in leaves.items()
-    ]
+    measured = engine.measure(bound, leaves.items, ats)
+    merged = []
+    for path, x in leaves.items():
+      chained = engine.at_path(bound, path)
+      seen = engine.measured_at(chained, measured)
+      merged.append(engine.finish(chained, x, ats[path], seen))
     return jax.tree.unflatten(jax.tree.structure(stack), merged)
 
 
@@ -150,11 +150,13 @@ def run(
     for path in columns[0]:
       yield path, jnp.stack([jnp.asarray(column[path]) for column in columns])
 
+  bound = engine.bind(recipe.steps, columns[0])
   ats = engine.leaf_contexts(columns[0], base, key, sources)
-  measured = tuple(engine.measure(recipe.steps, leaves, ats, compiled=True))
+  measured = engine.measure(bound, leaves, ats, compiled=True)
   merged = []
   for path, x in leaves():
-    chained, at = engine.at_path(recipe.steps, path), ats[path]
-    known = engine.look(chained, x, at, measured)
-    merged.append(engine.finish_compiled(chained, x, at, measured, known))
+    chained, at = engine.at_path(bound, path), ats[path]
+    seen = engine.measured_at(chained, measured)
+    known = engine.look(chained, x, at, seen)
+    merged.append(engine.finish_compiled(chained, x, at, seen, known))
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)

@@ -41,7 +41,9 @@ class Step(NamedTuple):
   `local(x, at)`, if any, is what `edit` wants to know of the whole leaf; `run`
   takes it outside the compiled program, where NumPy may do it.
   `fold(at)`, if any, is the same reduction as a Fold over `(index, x)`, model
-  by model.  `resolve(path)`, if any, gives the step that one leaf uses.
+  by model.  `resolve(path)`, if any, gives the step that one leaf uses; leaves
+  that use steps with other measures are measured apart.  `bind(paths)`, if any,
+  gives the step for a tree of these leaves, or refuses it.
   `models` is the number of models that the step is made for, None for any.
   """
 
@@ -52,6 +54,7 @@ class Step(NamedTuple):
   reduces: bool = False
   fold: Callable[[At], Fold] | None = None
   resolve: Callable[[str], "Step"] | None = None
+  bind: Callable[[tuple[str, ...]], "Step"] | None = None
   local: Callable[[jax.Array, At], Any] | None = None
   models: int | None = None
 
