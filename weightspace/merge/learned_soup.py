@@ -108,9 +108,7 @@ def learned(
   return Learned(weights, float(jnp.exp(found["log_beta"])), np.array(history))
 
 
-@functools.partial(
-  jax.jit, static_argnames=("apply", "learning_rate"), donate_argnums=(0, 1)
-)
+@functools.partial(jax.jit, static_argnames="apply", donate_argnums=(0, 1))
 def _step(
   found: Any,
   state: Any,
