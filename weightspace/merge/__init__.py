@@ -12,6 +12,7 @@ a mean from a score.
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
 from weightspace.merge.competition import pcb, sce
+from weightspace.merge.compression import LowRank, compress, expand, truncated
 from weightspace.merge.consensus import consensus, emr, tall
 from weightspace.merge.corrections import (
   norm_matched,
@@ -43,6 +44,7 @@ from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
 from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
 from weightspace.merge.trims import trim
+from weightspace.merge.unique import ram
 from weightspace.mixes import evaluate_mixes
 
 RECIPES = {
@@ -65,6 +67,7 @@ RECIPES = {
   "opcm": opcm,
   "optmerge": optmerge,
   "pcb": pcb,
+  "ram": ram,
   "sce": sce,
   "slerp": slerp,
   "tall": tall,
@@ -83,6 +86,7 @@ __all__ = [
   "RECIPES",
   "At",
   "Learned",
+  "LowRank",
   "Recipe",
   "Reversible",
   "Selection",
@@ -91,6 +95,7 @@ __all__ = [
   "breadcrumbs",
   "by_part",
   "chain",
+  "compress",
   "consensus",
   "dare",
   "dare_ties",
@@ -99,6 +104,7 @@ __all__ = [
   "drop",
   "emr",
   "evaluate_mixes",
+  "expand",
   "gradient",
   "greedy",
   "guard",
@@ -121,6 +127,7 @@ __all__ = [
   "pcb",
   "per_layer",
   "pruned",
+  "ram",
   "reconstruct",
   "reduction",
   "rmm",
@@ -134,6 +141,7 @@ __all__ = [
   "ties",
   "transfer",
   "trim",
+  "truncated",
   "tsv",
   "uniform",
   "variance_corrected",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import means
-from weightspace.merge.steps import At, Step
+from weightspace.merge.steps import Step
 
 # From the shape of one model's leaf to (batch, in, out); None: no matrix.
 Rule = Callable[[tuple[int, ...]], tuple[int, int, int] | None]
@@ -107,23 +107,42 @@ def per_matrix(
     view: from a path to the rule that makes its leaf a matrix.
 
   >>> step = per_matrix("first", lambda x: x[0])
-  >>> step.edit(jnp.array([[2.0], [4.0]]), At()).tolist()  # a vector: the mean
+  >>> step.edit(jnp.array([[2.0], [4.0]]), None).tolist()  # a vector: the mean
   [3.0]
   """
 
+  def edit(x: jax.Array, rule: Rule) -> jax.Array:
+    y = _as_matrix(x, rule)
+    if y is None:
+      return means.contract(x, jnp.full(len(x), 1 / len(x), jnp.float32))
+    return jax.vmap(merge, in_axes=1)(y).reshape(x.shape[1:])
+
+  return _by_rule(Step(name, lambda x, at: x, reduces=True), edit, view)
+
+
+def each_matrix(
+  name: str, change: Callable[[jax.Array], jax.Array], view: View = kernels
+) -> Step:
+  """Return the step that changes each model's matrices, [..., in, out]."""
+
+  def edit(x: jax.Array, rule: Rule) -> jax.Array:
+    y = _as_matrix(x, rule)
+    return x if y is None else change(y).reshape(x.shape)
+
+  return _by_rule(Step(name, lambda x, at: x), edit, view)
+
+
+def _by_rule(
+  step: Step, edit: Callable[[jax.Array, Rule], jax.Array], view: View
+) -> Step:
+  """Return `step` with the edit that the view has for each leaf."""
+
   # One step for each rule, so that leaves of one shape share a program.
   @functools.cache
-  def step(rule: Rule) -> Step:
-    def edit(x: jax.Array, at: At) -> jax.Array:
-      y = _as_matrix(x, rule)
-      if y is None:
-        equal = jnp.full(len(x), 1 / len(x), jnp.float32)
-        return means.contract(x, equal)
-      return jax.vmap(merge, in_axes=1)(y).reshape(x.shape[1:])
+  def of(rule: Rule) -> Step:
+    return step._replace(edit=lambda x, at: edit(x, rule))
 
-    return Step(name, edit, reduces=True)
-
-  return step(inputs_first)._replace(resolve=lambda path: step(view(path)))
+  return of(inputs_first)._replace(resolve=lambda path: of(view(path)))
 
 
 def thin_svd(
