@@ -83,6 +83,8 @@ def show(result: dict[str, Any]) -> None:
       ),
     )
   console = rich.console.Console()
+  if not console.is_terminal:
+    console = rich.console.Console(width=100)  # a log need not wrap
   console.print(table)
   verdict = report.VERDICTS[result["holds"]]
   console.print(f"{verdict}: {result['measured']}", highlight=False)

@@ -228,6 +228,8 @@ def finish(run: runs.Run) -> None:
     "Left: test accuracy; faint dots are seeds, or single members on the row of"
     " the mean member; bars are 95 % intervals of the mean over seeds. Right:"
     " test loss on the straight line through two members, mean and 95 % band."
+    " In the table, over best is less the best member, paired over seeds, and"
+    " selection is accuracy on the data that chose."
   )
   charts = {"soups": (draw(run, rows["test accuracy"]), caption)}
   run.finish(claim.statement, measured, table, holds, charts)
