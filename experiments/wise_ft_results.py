@@ -60,9 +60,8 @@ def measure(
             run.log(**said, split=split, alpha=f"{at:.2f}", accuracy=value)
         run.log(**said, **_cases(np.asarray(right)))
         ends = [logits(params, data["x"]) for params in pair]
-        for scale, value in zip(
-          SCALES, _ensembles(ends[0], ends[1], data["y"])
-        ):
+        mixed = _ensembles(ends[0], ends[1], data["y"])
+        for scale, value in zip(SCALES, mixed):
           run.log(**said, scale=f"{scale:g}", accuracy=value)
         for name, end in zip(("base", "fine"), ends):
           surplus = feature_diversity.overconfidence(end, data["y"]).mean()
