@@ -128,7 +128,7 @@ def pcb(keep: Scalar, scale: Scalar = 1.0) -> Recipe:
   def edit(x: jax.Array, at: At) -> jax.Array:
     context, (found, largest) = at.measured
     clipped, beta = _competition(x, context)
-    least = spread(quantiles.between(keep, found), x)
+    least = spread(quantiles.between(found), x)
     room = spread(largest, x) - least
     weight = jnp.maximum(beta - least, 0) / jnp.where(room > 0, room, 1)
     weight = jnp.where(room > 0, weight, beta >= least)
@@ -149,10 +149,7 @@ def spread(values: Any, x: jax.Array) -> jax.Array:
 
 def _competition(x: jax.Array, context: Any) -> tuple[jax.Array, jax.Array]:
   """Return clipped magnitudes and beta, both [M, ...]."""
-  low, high = (
-    spread(quantiles.between(share, found), x)
-    for share, found in zip((1 - CLIP, CLIP), context)
-  )
+  low, high = (spread(quantiles.between(found), x) for found in context)
   clipped = jnp.clip(jnp.abs(x), low, high)
   unit = (clipped - low) / jnp.where(high > low, high - low, 1)
   whole = means.contract(x, jnp.ones(len(x), x.dtype))

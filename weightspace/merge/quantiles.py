@@ -1,7 +1,7 @@
 """Quantiles of a whole tree, as measures that later measures may use.
 
 >>> x = jnp.array([[4.0, 1.0, 2.0, 3.0, 0.0]])
->>> between(0.25, thresholds.through(quantile(0.25), x)).tolist()
+>>> between(thresholds.through(quantile(0.25), x)).tolist()
 [3.0]
 """
 
@@ -91,15 +91,18 @@ def quantile(
 
   ranks = [lambda n, more=more: above(n, more) for more in (1, 2)]
   rows = [thresholds.measures(rank, of, signed) for rank in ranks]
-  size = Fold(lambda _: 0, lambda n, item: n + item[0][0].size, lambda n: n)
+  part = Fold(
+    lambda _: 0,
+    lambda n, item: n + item[0][0].size,
+    lambda n: _fraction(share, n - 1),
+  )
   skip = Fold(lambda _: None, lambda s, item: s, lambda s: s)
-  return together(*rows, (size, skip, skip))
+  return together(*rows, (part, skip, skip))
 
 
-def between(share: Any, found: Any) -> Any:
+def between(found: Any) -> Any:
   """Return the quantile [M] from what the folds of `quantile` found."""
-  upper, lower, entries = found
-  part = _fraction(share, entries - 1)
+  upper, lower, part = found
   return jnp.asarray(upper) * (1 - part) + jnp.asarray(lower) * part
 
 
@@ -107,7 +110,7 @@ def _fraction(share: Any, n: int) -> Any:
   """Return the fractional part of share n."""
   if trees.concrete(share):
     place = float(share) * n
-    return place - math.floor(place + 1e-6)
+    return np.float32(max(place - math.floor(place + 1e-6), 0))
   parts = jnp.round(share * counts.BASE).astype(jnp.uint32)
   thousands, rest = divmod(n % counts.BASE, 1000)
   product = (parts * np.uint32(thousands)) % 1000 * 1000
