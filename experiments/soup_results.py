@@ -1,22 +1,22 @@
-"""What the soup experiments measure, and what each of their claims asks.
+"""What the soup experiments measure, and the table and figure made of it.
 
-Every number is logged as one line of metrics.jsonl; tables, verdicts and
-figures are made from the lines alone.
+Every number is logged as one line of metrics.jsonl; the table, the verdict and
+the figure are made from the lines alone.
 
->>> sorted(CLAIMS)
-['collapse', 'greedy', 'uniform']
+>>> METHODS["best"]
+'best member'
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import weightspace as ws
-from experiments import runs
+from experiments import runs, soup_claims
 from experiments.population import Problem
+from experiments.soup_claims import Rows
 from weightspace import figures, intervals, losses, paths
 from weightspace.types import Params, Stack
 
@@ -31,7 +31,6 @@ METHODS = {
 }
 SPLITS = ("validation", "test")
 PLACES = np.linspace(-0.25, 1.25, 31)  # on the line between two members
-Rows = dict[str, np.ndarray]  # {method: [seeds]} of one metric
 
 
 def log_history(run: runs.Run, seed: int, name: str, history: Any) -> None:
@@ -126,89 +125,10 @@ def _ensemble(problem: Problem, stack: Stack) -> dict[str, Any]:
   }
 
 
-def gather(run: runs.Run, metric: str) -> Rows:
-  """Return {method: [seeds]} of a metric, from the lines of the run."""
-  rows: dict[str, list[float]] = {name: [] for name in METHODS}
-  for line in run.lines.values():
-    if "method" in line:
-      rows[line["method"]].append(line[metric])
-  return {name: np.array(values) for name, values in rows.items()}
-
-
-def _only(run: runs.Run, *names: str) -> list[dict[str, Any]]:
-  return [x for x in run.lines.values() if all(name in x for name in names)]
-
-
-def _said(found: intervals.Interval, unit: str, seeds: int) -> str:
-  ends = f"[{found.low:+.2f}, {found.high:+.2f}]"
-  return f"{found.mean:+.2f} {unit} {ends} over {seeds} seeds"
-
-
-def greedy_claim(run: runs.Run) -> tuple[str, bool]:
-  """Judge: on the selection set, no greedy soup is below the best member."""
-  rows = gather(run, "validation accuracy")
-  gap = rows["greedy"] - rows["best"]
-  found = intervals.mean_interval(gap)
-  measured = (
-    f"greedy minus best member on the selection set: smallest {gap.min():+.2f},"
-    f" mean {_said(found, 'points', len(gap))}"
-  )
-  return measured, bool((gap >= 0.0).all())
-
-
-def uniform_claim(run: runs.Run) -> tuple[str, bool]:
-  """Judge: the uniform soup is above the best member, on average."""
-  rows = gather(run, "test accuracy")
-  found = intervals.paired(rows["uniform"], rows["best"])
-  said = _said(found, "points of test accuracy", found.size)
-  return f"uniform soup minus best member: {said}", found.low > 0.0
-
-
-def collapse_claim(run: runs.Run) -> tuple[str, bool]:
-  """Judge: the average of independent members falls by over ten points."""
-  rows = gather(run, "test accuracy")
-  fall = intervals.paired(rows["uniform"], rows["mean"])
-  lines = _only(run, "barrier")
-  loss = intervals.mean_interval([line["loss"] for line in lines])
-  error = intervals.mean_interval([line["error"] for line in lines])
-  measured = (
-    f"uniform soup minus mean member: {_said(fall, 'points', fall.size)};"
-    f" midpoint of two members: error {error.mean:+.1f} points"
-    f" [{error.low:+.1f}, {error.high:+.1f}], loss {loss.mean:+.2f}"
-    f" [{loss.low:+.2f}, {loss.high:+.2f}]"
-  )
-  return measured, fall.high < -10.0 and loss.low > 0.0
-
-
-class Claim(NamedTuple):
-  """A statement, and the function that says what was found and if it holds."""
-
-  statement: str
-  judge: Callable[[runs.Run], tuple[str, bool]]
-
-
-CLAIMS = {
-  "greedy": Claim(
-    "On the selection set the greedy soup is never below the best member.",
-    greedy_claim,
-  ),
-  "uniform": Claim(
-    "The uniform soup of members of equal quality is above the best of them,"
-    " chosen on the selection set.",
-    uniform_claim,
-  ),
-  "collapse": Claim(
-    "The average of members from independent starts collapses: it falls more"
-    " than ten points below them, behind a loss barrier.",
-    collapse_claim,
-  ),
-}
-
-
 def finish(run: runs.Run) -> None:
   """Judge the claim of the config, and write the table, figure and page."""
   metrics = ("validation accuracy", "test accuracy", "test loss")
-  rows = {metric: gather(run, metric) for metric in metrics}
+  rows = {metric: soup_claims.gather(run, metric) for metric in metrics}
   table: runs.Table = {}
   for name, label in METHODS.items():
     accuracy = rows["test accuracy"]
@@ -222,7 +142,7 @@ def finish(run: runs.Run) -> None:
         rows["validation accuracy"][name]
       ),
     }
-  claim = CLAIMS[run.config.claim]
+  claim = soup_claims.CLAIMS[run.config.claim]
   measured, holds = claim.judge(run)
   caption = (
     "Left: test accuracy; faint dots are seeds, or single members on the row of"
@@ -239,11 +159,12 @@ def draw(run: runs.Run, accuracy: Rows) -> Any:
   """Draw the methods, and the loss on the line through two members."""
   named = {METHODS[name]: values for name, values in accuracy.items()}
   singles = [
-    line["test accuracy"] for line in _only(run, "member", "test loss")
+    line["test accuracy"]
+    for line in soup_claims.only(run, "member", "test loss")
   ]
-  seeds = sorted({line["seed"] for line in _only(run, "line")})
+  seeds = sorted({line["seed"] for line in soup_claims.only(run, "line")})
   line = [
-    [x["loss"] for x in _only(run, "line") if x["seed"] == seed]
+    [x["loss"] for x in soup_claims.only(run, "line") if x["seed"] == seed]
     for seed in seeds
   ]
   return figures.figure(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import weightspace as ws
-from experiments import app, population, progress, soup_results
+from experiments import app, population, progress, soup_claims, soup_results
 from weightspace import intervals, losses
 from weightspace.merge.soups import Trial
 
@@ -144,7 +144,7 @@ def lines(run, method, values, metric="test accuracy"):
 def test_the_uniform_claim_asks_for_an_interval_above_zero(run, gain, holds):
   lines(run, "best", [95.0, 96.0, 97.0])
   lines(run, "uniform", np.array([95.0, 96.0, 97.0]) + gain)
-  said, verdict = soup_results.uniform_claim(run)
+  said, verdict = soup_claims.uniform_claim(run)
   assert verdict is holds and f"{np.mean(gain):+.2f} points" in said
 
 
@@ -155,7 +155,7 @@ def test_the_greedy_claim_asks_for_every_seed(run, gap, holds):
   metric = "validation accuracy"
   lines(run, "best", [95.0, 96.0], metric)
   lines(run, "greedy", np.array([95.0, 96.0]) + gap, metric)
-  assert soup_results.greedy_claim(run)[1] is holds
+  assert soup_claims.greedy_claim(run)[1] is holds
 
 
 @pytest.mark.parametrize("fall, holds", [(30.0, True), (9.0, False)])
@@ -164,7 +164,7 @@ def test_the_collapse_claim_asks_for_ten_points(run, fall, holds):
   lines(run, "uniform", np.array([95.0, 96.1, 95.6]) - fall)
   for seed in range(3):
     run.log(seed=seed, barrier="midpoint", loss=1.0 + 0.1 * seed, error=9.0)
-  assert soup_results.collapse_claim(run)[1] is holds
+  assert soup_claims.collapse_claim(run)[1] is holds
 
 
 def test_the_history_of_a_selection_is_logged(run):
