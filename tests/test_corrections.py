@@ -165,6 +165,7 @@ def test_constant_leaves_are_averaged():
   [
     (lambda s: merge.norm_matched("layer"), "scope is 'layer'"),
     (lambda s: merge.weight_aligned("w", old=0)(s), "0 old classes"),
+    (lambda s: merge.weight_aligned("head", old=1)(s), "matches nothing"),
     (lambda s: merge.weight_aligned("w", old=6)(s), "6 old classes"),
     (lambda s: merge.weight_aligned("b", old=2)(s), "expected a matrix"),
     (lambda s: merge.variance_ratio({"w": jnp.ones(())}), "is a scalar"),

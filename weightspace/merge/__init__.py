@@ -9,6 +9,7 @@ a mean from a score.
 2.0
 """
 
+from weightspace.merge import signatures
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
 from weightspace.merge.competition import pcb, sce
@@ -27,6 +28,7 @@ from weightspace.merge.one_by_one import opcm
 from weightspace.merge.parts import by_part, only
 from weightspace.merge.provenance import guard
 from weightspace.merge.quadratics import interference, optmerge, wudi
+from weightspace.merge.quantised import Quantised, dequantise, quantise, smaller
 from weightspace.merge.ranks import breadcrumbs, della
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
 from weightspace.merge.reversible import (
@@ -87,6 +89,7 @@ __all__ = [
   "At",
   "Learned",
   "LowRank",
+  "Quantised",
   "Recipe",
   "Reversible",
   "Selection",
@@ -100,6 +103,7 @@ __all__ = [
   "dare",
   "dare_ties",
   "della",
+  "dequantise",
   "disjoint",
   "drop",
   "emr",
@@ -127,6 +131,7 @@ __all__ = [
   "pcb",
   "per_layer",
   "pruned",
+  "quantise",
   "ram",
   "reconstruct",
   "reduction",
@@ -134,7 +139,9 @@ __all__ = [
   "run",
   "run_shared",
   "sce",
+  "signatures",
   "slerp",
+  "smaller",
   "stored_share",
   "tall",
   "task_arithmetic",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import means, trees
-from weightspace.merge import checks
+from weightspace.merge import checks, parts
 from weightspace.merge.recipe import Recipe, chain
 from weightspace.merge.steps import At, Step
 from weightspace.types import Params, Stack
@@ -113,14 +113,14 @@ def weight_aligned(
   biases and all other leaves stay.  It edits each model: a Stack comes back.
 
   Args:
-    path: the kernel's leaf, as in `head/kernel`.
+    path: a pattern of the kernel's path, as in `head/kernel`.
     old: how many classes come first and keep their weights.
     axis: the classes' axis of the [in, classes] kernel; -2 for [classes, in].
     only_shrink: leave new classes that are shorter than the old ones.
 
   Raises:
-    ValueError: when called, unless 1 <= old < classes, or for a leaf that is
-      not a matrix.
+    ValueError: when called, for a path that matches nothing, unless
+      1 <= old < classes, or for a leaf that is not a matrix.
 
   >>> models = {"head": jnp.array([[[3.0, 6.0], [4.0, 8.0]]])}  # norms 5, 10
   >>> weight_aligned("head", old=1)(models)["head"][0, :, 1].tolist()
@@ -148,13 +148,7 @@ def weight_aligned(
     new = new.reshape((1,) * (x.ndim - 1) + (-1,))
     return jnp.moveaxis(jnp.where(new, x * gamma, x), -1, axis)
 
-  as_it_is = Step("as_it_is", lambda x, at: x)
-  align = Step("align", edit)
-
-  def resolve(leaf: str) -> Step:
-    return align if leaf == path else as_it_is
-
-  return chain(Step("weight_aligned", edit, resolve=resolve))
+  return parts.only(path, Step("weight_aligned", edit), rest="keep")
 
 
 def _mean(x: jax.Array) -> jax.Array:

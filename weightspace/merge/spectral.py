@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import means
-from weightspace.merge import checks
+from weightspace.merge import checks, task_vectors
 from weightspace.merge.matrices import (
   View,
   dot,
@@ -29,8 +29,7 @@ from weightspace.merge.steps import Step
 
 def scaled(step: Step, scale: float | jax.Array) -> Recipe:
   """Return base + scale step(stack - base)."""
-  times = Step("scale", lambda x, at: scale * x)
-  return on_deltas(chain(step, times))
+  return on_deltas(chain(step, task_vectors.scaled(scale)))
 
 
 def tsv(
