@@ -17,9 +17,12 @@ import absl.app
 from absl import flags
 
 from configs import (
+  bang,
   soups_mnist_collapse,
   soups_mnist_greedy,
   soups_mnist_uniform,
+  wise_ft,
+  wise_ft_spurious,
 )
 from experiments import app, runs
 
@@ -47,6 +50,9 @@ CLAIMS = [
   Claim("soups-greedy", "soup", soups_mnist_greedy),
   Claim("soups-uniform", "soup", soups_mnist_uniform),
   Claim("soups-collapse", "soup", soups_mnist_collapse),
+  Claim("wise-ft", "wise_ft", wise_ft),
+  Claim("wise-ft-spurious", "wise_ft", wise_ft_spurious),
+  Claim("bang", "wise_ft", bang),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 
