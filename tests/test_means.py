@@ -153,7 +153,7 @@ def test_inputs_are_left_as_they_were():
     ([1.0, 2.0], r"'dense/bias' has shape \(2,\), expected \(3,\)"),
     (np.ones((3, 1)), r"shape \(3, 1\)"),
     ([1.0, -2.0, 1.0], "'dense/bias' sum to zero"),
-    ([0.1, 0.2, -0.3], "'dense/bias' sum to zero"),
+    ([0.3, 0.6, -0.9], "'dense/bias' sum to zero"),
     ([1.0, np.nan, 1.0], "weights: NaN"),
     ({"dense": np.ones(3)}, "weights: nothing for 'gain'"),
   ],

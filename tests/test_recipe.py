@@ -90,7 +90,7 @@ def test_a_recipe_is_its_formula_in_all_ways(name):
   problems.close(recipe(numpy, **given), expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["linear", "on_deltas", "measured"])
 @pytest.mark.parametrize("axis", ["models", "leaves"])
 def test_a_sharded_stack_merges_alike(name, axis):
   recipe, given, _ = CASES[name]
