@@ -12,18 +12,8 @@ from typing import Any
 import numpy as np
 
 from experiments import runs
-from experiments.wise_ft_results import (
-  ALPHAS,
-  HALF,
-  PLAIN,
-  SCALES,
-  curves,
-  ensembles,
-  gather,
-  outcomes,
-)
+from experiments import wise_ft_results as logged
 from weightspace import figures, intervals
-
 
 BOTH = "both"  # the variant that BANG's claim is about: mixup and smoothing
 
@@ -40,33 +30,38 @@ def _low(values: np.ndarray) -> float:
 
 def peak_claim(run: runs.Run) -> tuple[str, bool]:
   """Judge: the mean of in and out peaks inside, and 0.5 is above both ends."""
-  mean = curves(run, PLAIN)["mean"]
+  mean = logged.curves(run, logged.PLAIN)["mean"]
   ends = mean[:, [0, -1]].max(1)
-  best = curves(run, PLAIN, "validation")["mean"].argmax(1)
-  inside = bool(((best > 0) & (best < len(ALPHAS) - 1)).all())
+  best = logged.curves(run, logged.PLAIN, "validation")["mean"].argmax(1)
+  inside = bool(((best > 0) & (best < len(logged.ALPHAS) - 1)).all())
   chosen = mean[np.arange(len(mean)), best]
-  where = ", ".join(f"{ALPHAS[place]:.2f}" for place in sorted(set(best)))
+  where = ", ".join(
+    f"{logged.ALPHAS[place]:.2f}" for place in sorted(set(best))
+  )
   measured = (
     f"mean of in and out at alpha 0.5 minus the better end:"
-    f" {said(mean[:, HALF] - ends)}; at the alpha chosen on validation images"
-    f" ({where}): {said(chosen - ends)}, over {len(mean)} seeds"
+    f" {said(mean[:, logged.HALF] - ends)}; at the alpha chosen on validation"
+    f" images ({where}): {said(chosen - ends)}, over {len(mean)} seeds"
   )
-  above = min(_low(mean[:, HALF] - ends), _low(chosen - ends)) > 0
+  above = min(_low(mean[:, logged.HALF] - ends), _low(chosen - ends)) > 0
   return measured, inside and above
 
 
 def spurious_claim(run: runs.Run) -> tuple[str, bool]:
   """Judge: FalseFalseTrue, OOD above both ends, overconfidence costs."""
-  out = curves(run, PLAIN)["out"]
-  gains = out[:, [HALF]] - out[:, [0, -1]]
-  outcome, ensemble = outcomes(run, PLAIN), ensembles(run, PLAIN)
+  out = logged.curves(run, logged.PLAIN)["out"]
+  gains = out[:, [logged.HALF]] - out[:, [0, -1]]
+  outcome, ensemble = (
+    logged.outcomes(run, logged.PLAIN),
+    logged.ensembles(run, logged.PLAIN),
+  )
   fall = ensemble[:, -1] - ensemble[:, 0]
   measured = (
     f"out of distribution at alpha 0.5: {said(gains[:, 0])} over the base,"
     f" {said(gains[:, 1])} over the fine-tuned model; FalseFalseTrue"
     f" {said(outcome[0], '%')}, TrueTrueFalse {said(outcome[1], '%')};"
-    f" fine-tuned logits times {SCALES[-1]:g} change the output ensemble by"
-    f" {said(fall)}, over {len(out)} seeds"
+    f" fine-tuned logits times {logged.SCALES[-1]:g} change the output ensemble"
+    f" by {said(fall)}, over {len(out)} seeds"
   )
   kept = min(_low(gains[:, 0]), _low(gains[:, 1]), _low(outcome[0])) > 0
   return measured, kept and _low(-fall) > 0
@@ -74,14 +69,14 @@ def spurious_claim(run: runs.Run) -> tuple[str, bool]:
 
 def bang_claim(run: runs.Run) -> tuple[str, bool]:
   """Judge: softened labels raise the interpolated model's OOD accuracy."""
-  plain = curves(run, PLAIN)["out"]
+  plain = logged.curves(run, logged.PLAIN)["out"]
   parts, lows = [], {}
   for variant in run.config.variants:
-    if variant != PLAIN:
-      gain = curves(run, variant)["out"] - plain
-      lows[variant] = _low(gain[:, HALF])
+    if variant != logged.PLAIN:
+      gain = logged.curves(run, variant)["out"] - plain
+      lows[variant] = _low(gain[:, logged.HALF])
       ends = f"(the fine-tuned model itself {said(gain[:, -1])})"
-      parts.append(f"{variant} {said(gain[:, HALF])} {ends}")
+      parts.append(f"{variant} {said(gain[:, logged.HALF])} {ends}")
   text = "out of distribution at alpha 0.5, minus WiSE-FT: "
   return f"{text}{'; '.join(parts)}, over {len(plain)} seeds", lows[BOTH] >= 0
 
@@ -112,14 +107,17 @@ def table(run: runs.Run) -> runs.Table:
   shown = COLUMNS.get(run.config.judge, (*run.config.out, "out", *MENDED))
   rows: runs.Table = {}
   for variant in run.config.variants:
-    found, ensemble = curves(run, variant), ensembles(run, variant)[:, 0]
+    found, ensemble = (
+      logged.curves(run, variant),
+      logged.ensembles(run, variant)[:, 0],
+    )
     ends = {"base": (0, "base"), f"{variant}, fine-tuned": (-1, "fine")}
     for row, (place, model) in ends.items():
       rows[row] = {name: found[name][:, place] for name in found}
       rows[row]["overconfidence"] = surplus(run, variant, model)
     rows[f"{variant}, alpha 0.5"] = {
-      **{name: found[name][:, HALF] for name in found},
-      **dict(zip(MENDED, outcomes(run, variant))),
+      **{name: found[name][:, logged.HALF] for name in found},
+      **dict(zip(MENDED, logged.outcomes(run, variant))),
     }
     rows[f"{variant}, outputs"] = {"out": ensemble}
   return {
@@ -132,7 +130,9 @@ def surplus(run: runs.Run, variant: str, model: str) -> np.ndarray:
   """Return confidence minus accuracy [S], mean over the out domains."""
   return np.mean(
     [
-      gather(run, "overconfidence", variant=variant, domain=d, model=model)
+      logged.gather(
+        run, "overconfidence", variant=variant, domain=d, model=model
+      )
       for d in run.config.out
     ],
     0,
@@ -141,18 +141,18 @@ def surplus(run: runs.Run, variant: str, model: str) -> np.ndarray:
 
 def draw_peak(run: runs.Run) -> Any:
   """Draw accuracy over alpha, and out against in as the paper does."""
-  found = curves(run, PLAIN)
+  found = logged.curves(run, logged.PLAIN)
   label = "alpha (0 the base, 0.5 untuned, 1 fine-tuned)"
   shown = {name: found[name] for name in ("in", "out", "mean")}
   return figures.figure(
     figures.curves(
-      ALPHAS,
+      logged.ALPHAS,
       shown,
       (label, "test accuracy (%)"),
       "Between the two",
       [(0.5, "")],
     ),
-    trade({PLAIN: found}),
+    trade({logged.PLAIN: found}),
     width=11.0,
     height=4.0,
   )
@@ -160,12 +160,12 @@ def draw_peak(run: runs.Run) -> Any:
 
 def draw_bang(run: runs.Run) -> Any:
   """Draw out-of-distribution accuracy over alpha, and gains over WiSE-FT."""
-  found = {name: curves(run, name) for name in run.config.variants}
-  plain = found[PLAIN]["out"][:, HALF]
+  found = {name: logged.curves(run, name) for name in run.config.variants}
+  plain = found[logged.PLAIN]["out"][:, logged.HALF]
   gains = {
-    name: values["out"][:, HALF] - plain
+    name: values["out"][:, logged.HALF] - plain
     for name, values in found.items()
-    if name != PLAIN
+    if name != logged.PLAIN
   }
   return figures.figure(
     figures.dots(
@@ -186,7 +186,7 @@ def trade(found: dict[str, dict[str, np.ndarray]]) -> figures.Panel:
       x, y = values["in"].mean(0), values["out"].mean(0)
       axes.plot(x, y, color=colour, lw=2, label=name)
       axes.plot(x[[0, -1]], y[[0, -1]], "o", color=colour, ms=6)
-      axes.plot(x[HALF], y[HALF], "*", color=colour, ms=13)
+      axes.plot(x[logged.HALF], y[logged.HALF], "*", color=colour, ms=13)
     first = next(iter(found.values()))
     start = first["in"].mean(0)[0], first["out"].mean(0)[0]
     axes.annotate("base", start, (6, -14), textcoords="offset points")
@@ -203,16 +203,16 @@ def trade(found: dict[str, dict[str, np.ndarray]]) -> figures.Panel:
 
 def draw_spurious(run: runs.Run) -> Any:
   """Draw accuracies of the ends and their mixes, and what mixing mends."""
-  found = curves(run, PLAIN)["out"]
-  scaled = ensembles(run, PLAIN)
+  found = logged.curves(run, logged.PLAIN)["out"]
+  scaled = logged.ensembles(run, logged.PLAIN)
   rows = {
     "base": found[:, 0],
     "fine-tuned": found[:, -1],
-    "WiSE-FT, alpha 0.5": found[:, HALF],
+    "WiSE-FT, alpha 0.5": found[:, logged.HALF],
     "output ensemble": scaled[:, 0],
-    f"logits times {SCALES[-1]:g}": scaled[:, -1],
+    f"logits times {logged.SCALES[-1]:g}": scaled[:, -1],
   }
-  mended, broken = outcomes(run, PLAIN)
+  mended, broken = logged.outcomes(run, logged.PLAIN)
   shares = {"FalseFalseTrue": mended, "TrueTrueFalse": broken}
   return figures.figure(
     figures.dots(rows, "test accuracy (%)", "Out of distribution"),
