@@ -1,14 +1,17 @@
 """Model soups on handwritten digits: members of equal quality, averaged.
 
 Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482: averaging
-the weights of models fine-tuned from one start raises accuracy at no cost at
-inference (ImageNet, 72 CLIP models: uniform soup below, greedy soup 0.6 points
-above the best of them).  Here members differ little in quality, which is where
-a uniform soup gains: the number aimed at is above zero, paired over seeds.
+the weights of models fine-tuned from one start can raise accuracy at no cost at
+inference (ImageNet, 72 CLIP models: the greedy soup 0.6 points above the best
+of them, the uniform soup 0.4 below).  Here members differ little in quality and
+are trained at a constant high rate, which is where a uniform soup gains; rates
+and noise were chosen on the validation set.  The number aimed at, test accuracy
+of the uniform soup less that of the best member, is above zero, paired over
+seeds.
 
 python -m experiments.soup --config=configs/model_soups.py
 
-Data: scikit-learn's bundled digits.  Time: a minute on two CPU cores.
+Data: scikit-learn's bundled digits.  Time: half a minute on two CPU cores.
 """
 
 import ml_collections
@@ -27,7 +30,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       " https://arxiv.org/abs/2203.05482",
       "claim": "uniform",
       "seed": mode.seed,
-      "seeds": 2 if tiny else 8,
+      "seeds": 2 if tiny else 10,
       "data": "digits",
       "examples": 100 if tiny else 0,
       "model": {"name": "mlp", "hidden": (16,) if tiny else (64, 64)},
@@ -38,7 +41,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "hyper": {
           "learning_rate": (0.1, 0.1),
           "weight_decay": (0.0, 0.0),
-          "noise": (0.2, 0.2),
+          "noise": (0.3, 0.3),
         },
       },
       "members": {
@@ -46,9 +49,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "epochs": 2 if tiny else 10,
         "batch_size": 32,
         "hyper": {
-          "learning_rate": (0.07, 0.14),
+          "learning_rate": (0.09, 0.11),
           "weight_decay": (1e-5, 1e-4),
-          "noise": (0.1, 0.3),
+          "noise": (0.25, 0.35),
         },
       },
       "learned": {"by": "leaf", "epochs": 2 if tiny else 30, "batch_size": 64},

@@ -24,4 +24,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.title = "Model soups on MNIST: greedy selection in a sweep"
   config.claim = "greedy"
   config.members.hyper.update(sweep | {"weight_decay": (1e-6, 1e-3)})
+  config.start.hyper.noise = (0.2, 0.2)
   return common.on_mnist(config, arg)
