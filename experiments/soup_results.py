@@ -157,7 +157,7 @@ def finish(run: runs.Run) -> None:
 
 def draw(run: runs.Run, accuracy: Rows) -> Any:
   """Draw the methods, and the loss on the line through two members."""
-  named = {METHODS[name]: values for name, values in accuracy.items()}
+  named = {label: accuracy[name] for name, label in METHODS.items()}
   singles = [
     line["test accuracy"]
     for line in soup_claims.only(run, "member", "test loss")
