@@ -14,7 +14,6 @@ from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
 from weightspace.merge.competition import pcb, sce
 from weightspace.merge.compression import LowRank, compress, expand, truncated
-from weightspace.merge.consensus import consensus, emr, tall
 from weightspace.merge.corrections import (
   norm_matched,
   variance_corrected,
@@ -39,6 +38,13 @@ from weightspace.merge.reversible import (
 )
 from weightspace.merge.schedules import gradient, per_layer
 from weightspace.merge.shared import run_shared
+from weightspace.merge.shared_masks import (
+  Masked,
+  consensus,
+  emr,
+  masked,
+  tall,
+)
 from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
@@ -88,6 +94,7 @@ __all__ = [
   "RECIPES",
   "At",
   "Learned",
+  "Masked",
   "LowRank",
   "Quantised",
   "Recipe",
@@ -119,6 +126,7 @@ __all__ = [
   "learned",
   "linear",
   "magmax",
+  "masked",
   "model_stock",
   "multislerp",
   "nearswap",

@@ -22,8 +22,12 @@ CLIP = 1e-4  # PCB ignores this share of magnitudes at either end
 
 
 def variance(x: jax.Array) -> jax.Array:
-  """Return the population variance over models, [M, ...] -> [...]."""
+  """Return the population variance over models, [M, ...] -> [...].
+
+  Around model 0, so that entries that agree have exactly zero.
+  """
   ones = jnp.full(len(x), 1 / len(x), x.dtype)
+  x = x - x[:1]
   mean = means.contract(x, ones)
   return means.contract(jnp.square(x - mean[None]), ones)
 

@@ -49,7 +49,7 @@ def tall(threshold: Scalar | jax.Array = 0.4) -> Recipe:
     threshold: one number, or [M]; the paper picks from 0.2 to 0.6 per task.
 
   Returns:
-    A Recipe from a Stack to a Stack.  `compressed` stores the same in one
+    A Recipe from a Stack to a Stack.  `masked` stores the same in one
     vector and one bit per entry and model.
 
   Wang et al. 2024, "Localizing task information for improved model merging and
@@ -150,7 +150,7 @@ def emr() -> Recipe:
   return on_deltas(Step("emr", edit, measures=(_energies(),)))
 
 
-class Compressed(NamedTuple):
+class Masked(NamedTuple):
   """M models as one task vector, M masks of one bit per entry, M numbers."""
 
   shared: Params  # the task vector that all models share
@@ -171,9 +171,9 @@ class Compressed(NamedTuple):
     return jax.tree.map(leaf, base, self.shared, self.masks)
 
 
-def compressed(
+def masked(
   stack: Stack, base: Params, threshold: Scalar | jax.Array | None = None
-) -> Compressed:
+) -> Masked:
   """Store M models in one vector and one bit per entry and model.
 
   Args:
@@ -182,10 +182,10 @@ def compressed(
     threshold: of TALL masks over the sum; None stores EMR instead.
 
   Returns:
-    Compressed; `restore(base, m)` is model m of `tall` or `emr`.
+    Masked; `restore(base, m)` is model m of `tall` or `emr`.
 
   >>> models, start = {"w": jnp.array([[4.0, 0.0], [0.0, 4.0]])}, jnp.zeros(2)
-  >>> stored = compressed(models, {"w": start}, threshold=0.5)
+  >>> stored = masked(models, {"w": start}, threshold=0.5)
   >>> stored.masks["w"].nbytes, stored.restore({"w": start}, 1)["w"].tolist()
   (2, [0.0, 4.0])
   """
@@ -204,7 +204,7 @@ def compressed(
     return jnp.packbits(masks.reshape(len(x), -1), axis=1)
 
   vector = unified if threshold is None else _sum
-  return Compressed(
+  return Masked(
     jax.tree.map(vector, deltas), jax.tree.map(pack, deltas), scales
   )
 
