@@ -10,8 +10,10 @@ a mean from a score.
 """
 
 from weightspace.merge import signatures
+from weightspace.merge.adapters import Adapter, product, run_adapters
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
+from weightspace.merge.comparisons import Comparison, compare
 from weightspace.merge.competition import pcb, sce
 from weightspace.merge.compression import LowRank, compress, expand, truncated
 from weightspace.merge.corrections import (
@@ -20,6 +22,7 @@ from weightspace.merge.corrections import (
   variance_ratio,
   weight_aligned,
 )
+from weightspace.merge.deltas import apply, delta, pack, unpack
 from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.drops import dare, dare_ties, drop
 from weightspace.merge.learned_soup import Learned, learned
@@ -92,24 +95,29 @@ RECIPES = {
 
 __all__ = [
   "RECIPES",
+  "Adapter",
   "At",
+  "Comparison",
   "Learned",
-  "Masked",
   "LowRank",
+  "Masked",
   "Quantised",
   "Recipe",
   "Reversible",
   "Selection",
   "Step",
   "Trial",
+  "apply",
   "breadcrumbs",
   "by_part",
   "chain",
+  "compare",
   "compress",
   "consensus",
   "dare",
   "dare_ties",
   "della",
+  "delta",
   "dequantise",
   "disjoint",
   "drop",
@@ -136,8 +144,10 @@ __all__ = [
   "only",
   "opcm",
   "optmerge",
+  "pack",
   "pcb",
   "per_layer",
+  "product",
   "pruned",
   "quantise",
   "ram",
@@ -145,6 +155,7 @@ __all__ = [
   "reduction",
   "rmm",
   "run",
+  "run_adapters",
   "run_shared",
   "sce",
   "signatures",
@@ -159,6 +170,7 @@ __all__ = [
   "truncated",
   "tsv",
   "uniform",
+  "unpack",
   "variance_corrected",
   "variance_ratio",
   "weight_aligned",
