@@ -89,8 +89,10 @@ def test_a_score_is_traced_once_for_its_shapes():
   stack = problems.stack(MODELS)
   mixes.evaluate_mixes(stack, rows(2), score, DATA)
   first = len(calls)
+  known = mixes._work.cache_info().hits
   mixes.evaluate_mixes(stack, rows(2, seed=1), score, DATA)
   assert len(calls) == first <= 3
+  assert mixes._work.cache_info().hits == known + 1
 
 
 def test_scores_per_example():
