@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "claim": "Fine-tuned with mixup and label smoothing, the interpolated"
       " model is at least as accurate out of distribution as WiSE-FT.",
       "judge": "bang",
+      "seeds": 2 if config.seeds == 2 else 10,
     }
   )
   config.variants = {

@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       " wrong; overconfidence of one lowers the mean of their outputs.",
       "judge": "spurious",
       "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
+      "seeds": 2 if tiny else 10,
       "data": "digits" if tiny else "mnist",
       "model": {"name": "mlp", "hidden": (64,)},
       "base": {
