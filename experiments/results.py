@@ -86,5 +86,4 @@ def show(result: dict[str, Any]) -> None:
   if not console.is_terminal:
     console = rich.console.Console(width=100)  # a log need not wrap
   console.print(table)
-  verdict = report.VERDICTS[result["holds"]]
-  console.print(f"{verdict}: {result['measured']}", highlight=False)
+  print(f"{report.VERDICTS[result['holds']]}: {result['measured']}")
