@@ -33,6 +33,7 @@ from weightspace.merge.quadratics import interference, optmerge, wudi
 from weightspace.merge.quantised import Quantised, dequantise, quantise, smaller
 from weightspace.merge.ranks import breadcrumbs, della
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
+from weightspace.merge.report import Report, report
 from weightspace.merge.reversible import (
   Reversible,
   reconstruct,
@@ -103,6 +104,7 @@ __all__ = [
   "Masked",
   "Quantised",
   "Recipe",
+  "Report",
   "Reversible",
   "Selection",
   "Step",
@@ -153,6 +155,7 @@ __all__ = [
   "ram",
   "reconstruct",
   "reduction",
+  "report",
   "rmm",
   "run",
   "run_adapters",

@@ -152,20 +152,16 @@ def unpack(packed: Params, like: Params) -> Params:
   >>> unpack(pack(change, bits=4), change)["w"].round(4).tolist()[2]
   3.0
   """
-
   arrays = trees.named(packed)
 
   def leaf(path: str, x: Any) -> jax.Array:
     if not trees.inexact(x):
       return jnp.zeros(jnp.shape(x), jnp.int32)
-    names = {
-      name: f"{path}/{name}".lstrip("/") for name in (*CODES.values(), "size")
-    }
-    kept = {
-      name: jnp.asarray(arrays[at])
-      for name, at in names.items()
-      if at in arrays
-    }
+    kept = {}
+    for name in (*CODES.values(), "size"):
+      at = f"{path}/{name}" if path else name
+      if at in arrays:
+        kept[name] = jnp.asarray(arrays[at])
     if not kept:
       raise ValueError(f"unpack: {path!r} is missing")
     return _unpack(path, kept, jnp.shape(x))

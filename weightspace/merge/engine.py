@@ -145,6 +145,16 @@ def look(
   return tuple(known)
 
 
+def stages(
+  chained: Chain, x: jax.Array, at: steps.At, measured: tuple[Any, ...]
+) -> list[jax.Array]:
+  """Return a leaf as it came and as it left each step."""
+  return [
+    _apply(chained[:index], x, at, measured)
+    for index in range(len(chained) + 1)
+  ]
+
+
 def finish(
   chained: Chain,
   x: jax.Array,
