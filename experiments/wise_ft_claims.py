@@ -69,16 +69,21 @@ def spurious_claim(run: runs.Run) -> tuple[str, bool]:
 
 def bang_claim(run: runs.Run) -> tuple[str, bool]:
   """Judge: softened labels raise the interpolated model's OOD accuracy."""
-  plain = logged.curves(run, logged.PLAIN)["out"]
+  plain = logged.curves(run, logged.PLAIN)
   parts, lows = [], {}
   for variant in run.config.variants:
     if variant != logged.PLAIN:
-      gain = logged.curves(run, variant)["out"] - plain
-      lows[variant] = _low(gain[:, logged.HALF])
-      ends = f"(the fine-tuned model itself {said(gain[:, -1])})"
-      parts.append(f"{variant} {said(gain[:, logged.HALF])} {ends}")
+      found = logged.curves(run, variant)
+      out, inside = (found[name] - plain[name] for name in ("out", "in"))
+      lows[variant] = _low(out[:, logged.HALF])
+      parts.append(
+        f"{variant} {said(out[:, logged.HALF])} (in distribution"
+        f" {said(inside[:, logged.HALF])}; the fine-tuned model itself"
+        f" {said(out[:, -1])})"
+      )
   text = "out of distribution at alpha 0.5, minus WiSE-FT: "
-  return f"{text}{'; '.join(parts)}, over {len(plain)} seeds", lows[BOTH] >= 0
+  count = len(plain["out"])
+  return f"{text}{'; '.join(parts)}, over {count} seeds", lows[BOTH] >= 0
 
 
 MENDED = ("FalseFalseTrue", "TrueTrueFalse")
@@ -114,7 +119,7 @@ def table(run: runs.Run) -> runs.Table:
     ends = {"base": (0, "base"), f"{variant}, fine-tuned": (-1, "fine")}
     for row, (place, model) in ends.items():
       rows[row] = {name: found[name][:, place] for name in found}
-      rows[row]["overconfidence"] = surplus(run, variant, model)
+      rows[row]["overconfidence"] = logged.surplus(run, variant, model)
     rows[f"{variant}, alpha 0.5"] = {
       **{name: found[name][:, logged.HALF] for name in found},
       **dict(zip(MENDED, logged.outcomes(run, variant))),
@@ -124,19 +129,6 @@ def table(run: runs.Run) -> runs.Table:
     row: {c: intervals.mean_interval(v[c]) for c in shown if c in v}
     for row, v in rows.items()
   }
-
-
-def surplus(run: runs.Run, variant: str, model: str) -> np.ndarray:
-  """Return confidence minus accuracy [S], mean over the out domains."""
-  return np.mean(
-    [
-      logged.gather(
-        run, "overconfidence", variant=variant, domain=d, model=model
-      )
-      for d in run.config.out
-    ],
-    0,
-  )[:, 0]
 
 
 def draw_peak(run: runs.Run) -> Any:
@@ -213,10 +205,16 @@ def draw_spurious(run: runs.Run) -> Any:
     f"logits times {logged.SCALES[-1]:g}": scaled[:, -1],
   }
   mended, broken = logged.outcomes(run, logged.PLAIN)
-  shares = {"FalseFalseTrue": mended, "TrueTrueFalse": broken}
+  gains = {
+    "over the base": found[:, logged.HALF] - found[:, 0],
+    "over the fine-tuned": found[:, logged.HALF] - found[:, -1],
+    "FalseFalseTrue": mended,
+    "TrueTrueFalse": broken,
+    "overconfidence": scaled[:, -1] - scaled[:, 0],
+  }
   return figures.figure(
     figures.dots(rows, "test accuracy (%)", "Out of distribution"),
-    figures.dots(shares, "% of test images", "Only the mix is right, or wrong"),
+    figures.dots(gains, "points", "Gains of alpha 0.5, by seed"),
     width=11.0,
     height=3.6,
   )
@@ -237,7 +235,8 @@ DRAWINGS: dict[str, tuple[Callable[[runs.Run], Any], str]] = {
   "spurious": (
     draw_spurious,
     "Left: where patches fail; the last row is the output ensemble with an"
-    f" overconfident fine-tuned model. {SEEDS} Right: test images that only the"
-    " weight-space mix has right (wrong), both its ends being wrong (right).",
+    f" overconfident fine-tuned model. {SEEDS} Right: what is compared, paired"
+    " by seed; FalseFalseTrue (TrueTrueFalse): only the mix is right (wrong);"
+    " last, what overconfidence changes.",
   ),
 }

@@ -144,3 +144,14 @@ def ensembles(run: runs.Run, variant: str) -> np.ndarray:
     for d in run.config.out
   ]
   return np.mean(found, 0)
+
+
+def surplus(run: runs.Run, variant: str, model: str) -> np.ndarray:
+  """Return confidence minus accuracy [S], mean over the out domains."""
+  return np.mean(
+    [
+      gather(run, "overconfidence", variant=variant, domain=d, model=model)
+      for d in run.config.out
+    ],
+    0,
+  )[:, 0]
