@@ -123,6 +123,10 @@ METHODS = {
   "wudi": (lambda scale: merge.wudi(scale=scale), wudi_reference),
   "optmerge": (merge.optmerge, optmerge_reference),
 }
+COMPILED = {
+  name: jax.jit(lambda s, b, factory=factory: factory(1.0)(s, base=b))
+  for name, (factory, _) in METHODS.items()
+}
 each = pytest.mark.parametrize("name", METHODS)
 
 
@@ -181,9 +185,8 @@ def test_bfloat16_is_the_float32_answer_rounded_once(name):
   stack, base = make(2, dtype=jnp.bfloat16)
   stack, base = {"dense": stack["dense"]}, {"dense": base["dense"]}
   wide = jax.tree.map(lambda x: x.astype(jnp.float32), (stack, base))
-  recipe = METHODS[name][0](1.0)
-  expected = recipe(wide[0], base=wide[1])
-  for path, x in ws.trees.named(recipe(stack, base=base)).items():
+  expected = COMPILED[name](*wide)
+  for path, x in ws.trees.named(COMPILED[name](stack, base)).items():
     assert x.dtype == jnp.bfloat16
     y = ws.trees.named(expected)[path].astype(jnp.bfloat16)
     np.testing.assert_array_equal(x, y)
@@ -204,18 +207,17 @@ def test_matrices_that_lack_rank_give_numbers(name, kind):
   if kind == "rank one":
     delta = delta[:, :, :1] * delta[:, :1, :]
   zero = {"w": jnp.zeros((8, 6))}
-  found = METHODS[name][0](1.0)({"w": delta}, base=zero)["w"]
+  found = COMPILED[name]({"w": delta}, zero)["w"]
   assert np.isfinite(np.asarray(found)).all()
   # What no task vector touches stays: the rows and columns outside their span.
   outside = delta.at[:, 6:].set(0.0)
-  found = METHODS[name][0](1.0)({"w": outside}, base=zero)["w"]
+  found = COMPILED[name]({"w": outside}, zero)["w"]
   np.testing.assert_allclose(found[6:], 0.0, atol=1e-5)
 
 
 def test_tsv_of_one_model_is_the_model():
   stack, base = make(1)
-  merged = merge.tsv()(stack, base=base)
-  close(merged, ws.unstack(stack)[0])
+  close(COMPILED["tsv"](stack, base), ws.unstack(stack)[0])
 
 
 def test_tsv_lossless_keeps_every_triplet():
@@ -225,7 +227,9 @@ def test_tsv_lossless_keeps_every_triplet():
   zero = {"w": jnp.zeros((4, 4))}
   models = {"w": jnp.stack([a, b])}
   for lossless in (False, True):
-    found = merge.tsv(lossless=lossless)(models, base=zero)["w"]
+    found = merge.run(merge.tsv(lossless=lossless), ws.unstack(models), zero)[
+      "w"
+    ]
     np.testing.assert_allclose(found, a + b, atol=1e-5)
 
 
@@ -254,7 +258,7 @@ def deltas_of(models):
 def test_wudi_closed_form_is_the_minimum(models, merged):
   deltas, base = deltas_of(models), models[1]["dense"]["kernel"]
   best = merged["wudi"]["dense"]["kernel"] - base
-  gradient = jax.grad(merge.interference)
+  gradient = jax.jit(jax.grad(merge.interference))
   start = gradient(deltas.sum(0), deltas)
   assert jnp.abs(gradient(best, deltas)).max() < 1e-4 * jnp.abs(start).max()
 
@@ -318,8 +322,8 @@ def test_scanned_layers_merge_one_by_one(models):
   view = matrices.scanned("blocks")
   twice = {"blocks": {"w": jnp.stack([stack["w"], 2 * stack["w"]], 1)}}
   bases = {"blocks": {"w": jnp.stack([base["w"], 2 * base["w"]])}}
-  found = merge.tsv(view=view)(twice, base=bases)["blocks"]["w"]
-  one = merge.tsv()(stack, base=base)["w"]
+  found = merge.run(merge.tsv(view=view), ws.unstack(twice), bases)
+  found, one = found["blocks"]["w"], COMPILED["tsv"](stack, base)["w"]
   np.testing.assert_allclose(found, jnp.stack([one, 2 * one]), atol=1e-4)
 
 

@@ -69,11 +69,13 @@ def stock_reference(xs, base, average="cosine"):
   return t * xs.mean(0) + (1 - t) * base
 
 
-@pytest.mark.parametrize("t", [-0.5, 0.0, 0.3, 1.0, 1.5])
-def test_slerp_is_the_formula(t):
+def test_slerp_is_the_formula_in_one_sweep_over_t():
   stack, _ = make(2)
-  expected = {k: slerp_reference(x[0], x[1], t) for k, x in stack.items()}
-  close(merge.slerp(t)(stack), expected)
+  ts = [-0.5, 0.0, 0.3, 1.0, 1.5]
+  sweep = jax.jit(jax.vmap(lambda t, s: merge.slerp(t)(s), (0, None)))
+  for t, merged in zip(ts, ws.unstack(sweep(jnp.array(ts), stack))):
+    expected = {k: slerp_reference(x[0], x[1], t) for k, x in stack.items()}
+    close(merged, expected)
 
 
 def test_slerp_ends_are_the_models_exactly():
@@ -233,35 +235,32 @@ CASES = [
 ]
 
 
+COMPILED = {
+  name: jax.jit(lambda s, b, factory=factory: factory()(s, base=b))
+  for name, factory, _ in CASES
+}
+
+
 @pytest.mark.parametrize("name,factory,count", CASES)
 def test_four_ways_agree(name, factory, count):
   stack, base = make(count)
   recipe = factory()
   eager = recipe(stack, base=base)
-  close(jax.jit(lambda s, b: recipe(s, base=b))(stack, base), eager, 1e-5)
+  close(COMPILED[name](stack, base), eager, 1e-5)
   close(merge.run(recipe, ws.unstack(stack), base), eager, 1e-5)
   mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
   spec = jax.sharding.PartitionSpec(None, "d")
   sharding = jax.sharding.NamedSharding(mesh, spec)
   sharded = dict(stack, w=jax.device_put(stack["w"], sharding))
-  close(jax.jit(lambda s, b: recipe(s, base=b))(sharded, base), eager, 1e-5)
+  close(COMPILED[name](sharded, base), eager, 1e-5)
   assert merge.RECIPES[name] is getattr(merge, name)
-
-
-def test_a_sweep_of_t_is_one_vmap():
-  stack, _ = make(2)
-  ts = jnp.array([0.0, 0.4, 1.0])
-  swept = jax.vmap(lambda t: merge.slerp(t)(stack))(ts)
-  for t, merged in zip(ts, ws.unstack(swept)):
-    close(merged, merge.slerp(float(t))(stack))
 
 
 @pytest.mark.parametrize("name,factory,count", CASES)
 def test_bfloat16_is_the_float32_answer_rounded_once(name, factory, count):
   stack, base = make(count, dtype=jnp.bfloat16)
   wide = jax.tree.map(lambda x: x.astype(jnp.float32), (stack, base))
-  merged = factory()(stack, base=base)
-  expected = factory()(wide[0], base=wide[1])
+  merged, expected = COMPILED[name](stack, base), COMPILED[name](*wide)
   for path, x in merged.items():
     assert x.dtype == jnp.bfloat16
     np.testing.assert_array_equal(x, expected[path].astype(jnp.bfloat16))
@@ -271,11 +270,11 @@ def test_bfloat16_is_the_float32_answer_rounded_once(name, factory, count):
 def test_zero_and_equal_models_give_numbers(name, factory, count):
   _, base = make(1)
   same = jax.tree.map(lambda x: jnp.stack([x] * count), base)
-  close(factory()(same, base=base), base)
+  close(COMPILED[name](same, base), base)
   zero = jax.tree.map(jnp.zeros_like, (same, base))
-  close(factory()(zero[0], base=zero[1]), zero[1])
+  close(COMPILED[name](*zero), zero[1])
   some = jax.tree.map(lambda x: x.at[0].set(0), same)
-  for leaf in jax.tree.leaves(factory()(some, base=base)):
+  for leaf in jax.tree.leaves(COMPILED[name](some, base)):
     assert np.isfinite(np.asarray(leaf)).all()
 
 
