@@ -195,8 +195,9 @@ def _shares(leaves: Mapping[str, Mapping[str, Any]]) -> figures.Panel:
       axes.barh(places, values, 0.22, color=colour, label=column)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set(xlabel="share", title="what reaches the merge", xlim=(0, 1))
-    axes.legend(fontsize=8)
+    axes.set(xlabel="share", title="what reaches the merge", xlim=(0, 1.4))
+    axes.set_xticks([0, 0.5, 1])
+    axes.legend(fontsize=8, loc="upper right")
 
   return draw
 
@@ -221,7 +222,9 @@ def _cosines(total: Mapping[str, Any]) -> figures.Panel:
     values = np.asarray(total["cosines"])
     axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu")
     for (i, j), value in np.ndenumerate(values):
-      axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
+      colour = "#ffffff" if abs(value) > 0.6 else "#111111"  # on any page
+      place = {"ha": "center", "va": "center"}
+      axes.text(j, i, f"{value:.2f}", fontsize=8, color=colour, **place)
     axes.set_xticks(range(len(values)))
     axes.set_yticks(range(len(values)))
     axes.set(xlabel="model", title="cosines")
