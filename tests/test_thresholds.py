@@ -54,10 +54,11 @@ def test_sampled_bracket_is_exact(density):
 
 @pytest.mark.parametrize("density", [0.001, 0.5])
 def test_a_sample_that_misled_is_found_out(density, monkeypatch):
-  def misleading(x, signed):
-    return np.full((len(x), 50), 1e6 if density > 0.1 else 1e-6, x.dtype)
+  def misleading(x):
+    few = np.full((len(x), 50), 1e6 if density > 0.1 else 1e-6, x.dtype)
+    return few, x.shape[1:]
 
-  monkeypatch.setattr(brackets, "sample", misleading)
+  monkeypatch.setattr(brackets, "thin", misleading)
   monkeypatch.setattr(brackets.math, "sqrt", lambda _: 0.0)
   np.testing.assert_array_equal(thresholds.of_leaf(X, density), kth(X, density))
 

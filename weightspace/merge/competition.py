@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from weightspace import means, trees
 from weightspace.merge import checks, counts, quantiles, thresholds
 from weightspace.merge.recipe import Recipe, chain, on_deltas
-from weightspace.merge.steps import At, Step
+from weightspace.merge.steps import At, Measure, Step
 from weightspace.merge.task_vectors import scaled
-from weightspace.types import Fold
 
 Scalar = float | jax.Array
 CLIP = 1e-4  # PCB ignores this share of magnitudes at either end
@@ -122,7 +121,7 @@ def pcb(keep: Scalar, scale: Scalar = 1.0) -> Recipe:
     quantiles.quantile(1 - CLIP), quantiles.quantile(CLIP)
   )
 
-  def rest(context: Any) -> tuple[Fold, ...]:
+  def rest(context: Any) -> tuple[Measure, ...]:
     def of(x: jax.Array, at: At) -> jax.Array:
       return _competition(x, context)[1]
 

@@ -126,7 +126,22 @@ def _apply(
   return x
 
 
+def _view(
+  chained: Chain,
+  fold: steps.Fold | steps.Measure,
+  x: jax.Array,
+  at: steps.At,
+  measured: tuple[Any, ...],
+  known: tuple[Any, ...] = (),
+) -> Any:
+  """Return what a measure sees of a leaf behind these steps."""
+  x = _apply(chained, x, at, measured, known)
+  view = getattr(fold, "view", None)
+  return view(x, at) if view else x
+
+
 _apply_compiled = jax.jit(_apply, static_argnums=0)
+_view_compiled = jax.jit(_view, static_argnums=(0, 1))
 
 
 def look(
@@ -184,7 +199,7 @@ def measure(
   `compiled`, leaves come to a measure through one program each.
   """
   measured: list[dict[Any, Any]] = []
-  apply = _apply_compiled if compiled else _apply
+  view = _view_compiled if compiled else _view
   for index in range(len(chained)):
     values: dict[Any, Any] = {}
     groups = {at_path(chained, path)[index].measures: None for path in ats}
@@ -199,9 +214,8 @@ def measure(
           continue
         seen = measured_at(before, measured)
         known = look(before, x, at, seen) if compiled else ()
-        states[m] = folds[m].update(
-          states[m], (apply(before, x, at, seen, known), at)
-        )
+        item = view(before, folds[m], x, at, seen, known)
+        states[m] = folds[m].update(states[m], (item, at))
       values |= {m: folds[m].value(state) for m, state in states.items()}
     measured.append(values)
   return measured

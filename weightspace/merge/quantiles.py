@@ -15,23 +15,26 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.merge import counts, thresholds
-from weightspace.types import Fold
+from weightspace.merge.steps import At, Measure
 
 
-def together(*rows: Sequence[Fold]) -> tuple[Fold, ...]:
-  """Return folds that run several sequences of measures at once."""
+def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:
+  """Return measures that run several sequences of them at once."""
 
-  def stage(folds: tuple[Fold, ...]) -> Fold:
+  def stage(folds: tuple[Measure, ...]) -> Measure:
     def init(known: Any) -> Any:
       known = known or [None] * len(folds)
       states = [fold.init(value) for fold, value in zip(folds, known)]
       return (known, states) if any(s is not None for s in states) else None
 
+    def view(x: jax.Array, at: At) -> Any:
+      return [fold.view(x, at) if fold.view else x for fold in folds]
+
     def update(state: Any, item: Any) -> Any:
-      known, states = state
+      (known, states), (views, at) = state, item
       return known, [
-        None if s is None else fold.update(s, item)
-        for fold, s in zip(folds, states)
+        None if s is None else fold.update(s, (seen, at))
+        for fold, s, seen in zip(folds, states, views)
       ]
 
     def value(state: Any) -> Any:
@@ -40,20 +43,22 @@ def together(*rows: Sequence[Fold]) -> tuple[Fold, ...]:
         for fold, known, s in zip(folds, *state)
       ]
 
-    return Fold(init, update, value)
+    return Measure(init, update, value, view)
 
   return tuple(stage(folds) for folds in zip(*rows, strict=True))
 
 
 def then(
-  first: Sequence[Fold], second: Callable[[Any], Sequence[Fold]], count: int
-) -> tuple[Fold, ...]:
-  """Return folds whose second part, `count` long, may use the first's value.
+  first: Sequence[Measure],
+  second: Callable[[Any], Sequence[Measure]],
+  count: int,
+) -> tuple[Measure, ...]:
+  """Return measures whose second part, `count` long, may use the first's value.
 
   The value is the pair of both.
   """
 
-  def stage(index: int) -> Fold:
+  def stage(index: int) -> Measure:
     def init(known: Any) -> Any:
       context, value = (known, None) if index == 0 else known
       fold = second(context)[index]
@@ -61,21 +66,22 @@ def then(
       return None if state is None else (context, fold, state)
 
     def update(state: Any, item: Any) -> Any:
-      context, fold, inner = state
-      return context, fold, fold.update(inner, item)
+      (context, fold, inner), (x, at) = state, item
+      seen = fold.view(x, at) if fold.view else x
+      return context, fold, fold.update(inner, (seen, at))
 
     def value(state: Any) -> Any:
       context, fold, inner = state
       return context, fold.value(inner)
 
-    return Fold(init, update, value)
+    return Measure(init, update, value)
 
   return (*first, *(stage(index) for index in range(count)))
 
 
 def quantile(
   share: Any, of: Any = None, signed: bool = False
-) -> tuple[Fold, ...]:
+) -> tuple[Measure, ...]:
   """Return folds that yield the value which `share` of a tree exceeds, [M].
 
   Linear between order statistics, as `np.quantile(x, 1 - share)`.
@@ -91,12 +97,12 @@ def quantile(
 
   ranks = [lambda n, more=more: above(n, more) for more in (1, 2)]
   rows = [thresholds.measures(rank, of, signed) for rank in ranks]
-  part = Fold(
+  part = Measure(
     lambda _: 0,
     lambda n, item: n + item[0][0].size,
     lambda n: _fraction(share, n - 1),
   )
-  skip = Fold(lambda _: None, lambda s, item: s, lambda s: s)
+  skip = Measure(lambda _: None, lambda s, item: s, lambda s: s)
   return together(*rows, (part, skip, skip))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from weightspace.merge import checks, counts, trims
 from weightspace.merge.recipe import Recipe, chain, on_deltas
-from weightspace.merge.steps import At, Step, reduction
+from weightspace.merge.steps import At, Measure, Step, reduction
 from weightspace.merge.task_vectors import counted, scaled, weigher
 from weightspace.types import Fold
 
@@ -174,16 +174,12 @@ def _prevailing(signs: tuple[Any, Any]) -> jax.Array:
   return jnp.where(counts.at_least(signs[1], signs[0]), -1.0, 1.0)
 
 
-def _majority(vote: Any) -> Fold:
-  """Return the fold over leaves that yields the sign most entries elect."""
-
-  @jax.jit
-  def update(state: Any, x: jax.Array) -> Any:
-    return tuple(map(counts.add, state, _signs(vote, x)))
-
+def _majority(vote: Any) -> Measure:
+  """Return the measure that yields the sign most entries elect."""
   zero = counts.Count(np.uint32(0), np.uint32(0))
-  return Fold(
+  return Measure(
     init=lambda _: (zero, zero),
-    update=lambda state, item: update(state, item[0]),
+    update=lambda state, item: tuple(map(counts.add, state, item[0])),
     value=_prevailing,
+    view=lambda x, at: _signs(vote, x),
   )

@@ -31,6 +31,18 @@ class At(NamedTuple):
   local: Any = None  # what the step's `local` says of this leaf
 
 
+class Measure(NamedTuple):
+  """A Fold over leaves that looks at `view(x, at)` of each, not at all of x.
+
+  Under `run` the view is part of the compiled program that edits the leaf.
+  """
+
+  init: Callable[[Any], Any]
+  update: Callable[[Any, Any], Any]
+  value: Callable[[Any], Any]
+  view: Callable[[jax.Array, At], Any] | None = None
+
+
 class Step(NamedTuple):
   """One stage of a recipe, as data.
 
@@ -50,7 +62,7 @@ class Step(NamedTuple):
   name: str
   edit: Callable[[jax.Array, At], jax.Array]
   needs: tuple[str, ...] = ()
-  measures: tuple[Fold, ...] = ()
+  measures: tuple[Fold | Measure, ...] = ()
   reduces: bool = False
   fold: Callable[[At], Fold] | None = None
   resolve: Callable[[str], "Step"] | None = None

@@ -11,6 +11,7 @@ devices.  Values that can be looked at are bracketed by a sample instead
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,10 +21,9 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.merge import brackets, counts
-from weightspace.merge.steps import At
-from weightspace.types import Fold
+from weightspace.merge.steps import At, Measure
 
-Ranked = Callable[[jax.Array, At], jax.Array]  # [M, ...], what is ranked
+Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
 
 
 def _search(
@@ -106,7 +106,7 @@ def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
 
 def measures(
   rank: brackets.Rank, of: Ranked | None = None, signed: bool = False
-) -> tuple[Fold, Fold, Fold]:
+) -> tuple[Measure, Measure, Measure]:
   """Return the folds over leaves that yield the k-th largest of a tree, [M].
 
   A sample brackets it, a second pass counts, and a third one runs only where
@@ -118,40 +118,42 @@ def measures(
     signed: rank values instead of magnitudes.
   """
 
-  def ranked(item: Any) -> jax.Array:
-    return of(*item) if of else item[0]
+  def thinned(x: jax.Array, at: At) -> Any:
+    return brackets.thin(of(x, at) if of else x)
 
   def sample(state: Any, item: Any) -> Any:
-    x = ranked(item)
-    seen = brackets.sample(x, signed) if brackets.seen(x) else None
-    return [*state, (seen, x[0].size)]
+    values, shape = item[0]
+    if state is None or not brackets.seen(values):
+      return None
+    return [*state, (np.asarray(values), math.prod(map(int, shape)))]
+
+  def bracket(state: Any) -> Any:
+    return brackets.bracket(state, rank, signed) if state else None
 
   def collect(state: Any, item: Any) -> Any:
-    x, (bracket, leaves) = ranked(item), state
-    if not isinstance(bracket, brackets.Bracket):
-      return bracket, [*leaves, x]
-    ends = zip(x, bracket.low, bracket.high)
-    return bracket, [*leaves, [brackets.find(*each, signed) for each in ends]]
+    x, (ends, leaves) = item[0], state
+    if not isinstance(ends, brackets.Bracket):
+      return ends, [*leaves, x]
+    rows = np.asarray(x) if brackets.on_host(x) else x
+    parts = zip(rows, ends.low, ends.high)
+    return ends, [*leaves, [brackets.find(*part, signed) for part in parts]]
 
   def threshold(state: Any) -> Any:
-    bracket, leaves = state
+    ends, leaves = state
     if not leaves:
       return None
-    if isinstance(bracket, brackets.Bracket):
-      return brackets.choose(bracket, leaves)
+    if isinstance(ends, brackets.Bracket):
+      return brackets.choose(ends, leaves, signed)
     k = rank(sum(x[0].size for x in leaves))
     return jax.vmap(lambda xs: kth_largest(xs, k, signed))(leaves)
 
+  def again(known: Any) -> Any:
+    return (known, []) if isinstance(known, brackets.Bracket) else None
+
   return (
-    Fold(lambda _: [], sample, lambda state: brackets.bracket(state, rank)),
-    Fold(lambda bracket: (bracket, []), collect, threshold),
-    Fold(
-      lambda known: (
-        (known, []) if isinstance(known, brackets.Bracket) else None
-      ),
-      collect,
-      threshold,
-    ),
+    Measure(lambda _: [], sample, bracket, thinned),
+    Measure(lambda ends: (ends, []), collect, threshold, of),
+    Measure(again, collect, threshold, of),
   )
 
 
@@ -164,11 +166,12 @@ def of_leaf(x: jax.Array, density: Any) -> jax.Array:
   return through(measures(lambda n: counts.kept(density, n)), x)
 
 
-def through(folds: Sequence[Fold], x: jax.Array) -> Any:
-  """Return what folds over leaves say of one leaf."""
+def through(folds: Sequence[Measure], x: jax.Array) -> Any:
+  """Return what measures say of one leaf."""
   value: Any = None
   for fold in folds:
     state = fold.init(value)
     if state is not None:
-      value = fold.value(fold.update(state, (x, At())))
+      item = fold.view(x, At()) if fold.view else x
+      value = fold.value(fold.update(state, (item, At())))
   return value
