@@ -72,7 +72,7 @@ def leaf_contexts(
   bases = {} if base is None else trees.named(base)
   return {
     path: steps.At(
-      base=_widen(bases.get(path)),
+      base=bases.get(path),
       key=key,
       seed=np.uint32(zlib.crc32(path.encode())),
       given={name: leaf[path] for name, leaf in sources.items()},
@@ -115,7 +115,7 @@ def _apply(
   known: tuple[Any, ...] = (),
 ) -> jax.Array:
   """Run a leaf through steps; the i-th uses `measured[i]` and `known[i]`."""
-  x = _widen(x)
+  x, at = _widen(x), at._replace(base=_widen(at.base))
   for index, step in enumerate(chained):
     value = measured[index] if index < len(measured) else None
     at = at._replace(measured=value, local=None)
@@ -137,7 +137,7 @@ def _view(
   """Return what a measure sees of a leaf behind these steps."""
   x = _apply(chained, x, at, measured, known)
   view = getattr(fold, "view", None)
-  return view(x, at) if view else x
+  return view(x, at._replace(base=_widen(at.base))) if view else x
 
 
 _apply_compiled = jax.jit(_apply, static_argnums=0)
