@@ -27,7 +27,7 @@ import absl.logging
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import runs
+from experiments import own, runs
 
 USAGE = 2  # exit codes: a wrong command line,
 NO_INPUT = getattr(os, "EX_NOINPUT", 66)  # missing data,
@@ -116,6 +116,10 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
   }
   try:
     config = runs.plain(flag.value.to_dict(), "config")
+    brought = own.functions(path.partition(":")[0])
+    if brought:  # another version of the file is another run
+      text = pathlib.Path(path.partition(":")[0]).read_text()
+      config["own"] = runs.digest({"file": text})
   except ValueError as error:
     return _fail(str(error), USAGE)
   at = folder(values.workdir, about["experiment"], about["name"], config)
@@ -127,6 +131,7 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
       print(f"done: {measured}\npage: {at / 'report.html'}")
       return 0
     begun = begin(at, flag.value, config, about, values.data_dir)
+    begun = begun._replace(own=brought)
   except (ValueError, OSError) as error:
     return _fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)

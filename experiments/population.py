@@ -34,23 +34,22 @@ class Problem(NamedTuple):
   score: Score  # [N], 1 where the answer is right
 
 
-def problem(config: Any, data_dir: str | None = None) -> Problem:
-  """Load the data and build the model that a config names.
+def problem(run: runs.Run) -> Problem:
+  """Load the data and build the model that a run's config names.
 
   Args:
-    config: has `data`, `examples` (how many to train on; 0 for all) and
-      `model`, with the model's name and hyper-parameters.
-    data_dir: folder with the data set's files.
+    run: its config has `data`, `examples` (how many to train on; 0 for all) and
+      `model`, with the model's name and hyper-parameters; its file may bring
+      its own.
   """
-  splits = ws.data.load(config.data, data_dir)
+  splits, model = run.data(), run.model()
   count = len(splits.train["y"])
-  if not 0 <= config.examples <= count:
-    raise ValueError(f"examples: {config.examples}, expected 0 to {count}")
-  kept = config.examples or count
+  if not 0 <= run.config.examples <= count:
+    raise ValueError(f"examples: {run.config.examples}, expected 0 to {count}")
+  kept = run.config.examples or count
   train = jax.tree.map(lambda x: x[:kept], splits.train)
-  model = ws.models.build(**config.model)
   loss = losses.of(model.apply, losses.cross_entropy)
-  score = losses.of(model.apply, losses.accuracy)
+  score = losses.of(model.apply, run.metric())
   return Problem(model, train, splits.validation, splits.test, loss, score)
 
 

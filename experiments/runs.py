@@ -17,7 +17,8 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 Folder = pathlib.Path
@@ -34,6 +35,7 @@ class Run(NamedTuple):
   lines: dict[str, dict[str, Any]]  # what metrics.jsonl holds, by identity
   since: float  # time.monotonic() at the start, less the seconds of before
   lock: IO[bytes]  # held while this process runs
+  own: Mapping[str, Callable[..., Any]] = types.MappingProxyType({})  # own.py
 
   @property
   def key(self) -> Any:
@@ -46,6 +48,32 @@ class Run(NamedTuple):
   def seconds(self) -> float:
     """Seconds spent on this folder, over all resumptions."""
     return time.monotonic() - self.since
+
+  def data(self) -> Any:
+    """Return the splits that the config names, or its file's own."""
+    import weightspace as ws
+
+    if "data" in self.own:
+      return self.own["data"](self.config, self.data_dir)
+    return ws.data.load(self.config.data, self.data_dir)
+
+  def model(self) -> Any:
+    """Return the model that the config names, or its file's own."""
+    import weightspace as ws
+
+    if "model" in self.own:
+      return self.own["model"](self.config)
+    return ws.models.build(**self.config.model)
+
+  def metric(self) -> Callable[[Any, Any], Any]:
+    """Return `metric(outputs, y) -> [B]`: accuracy, or the file's own."""
+    import weightspace as ws
+
+    return self.own.get("metric", ws.losses.accuracy)
+
+  def recipes(self) -> dict[str, Any]:
+    """Return the recipes that the config's file brings, by name."""
+    return self.own["recipes"](self.config) if "recipes" in self.own else {}
 
   def log(self, **numbers: Any) -> None:
     """Append one line to metrics.jsonl, unless it is there already.

@@ -16,7 +16,7 @@ def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
   from experiments import population, soup_results
 
-  problem = population.problem(run.config, run.data_dir)
+  problem = population.problem(run)
   for seed in range(run.config.seeds):
     one_seed(run, problem, seed)
   soup_results.finish(run)
@@ -45,7 +45,7 @@ def cook(
 ) -> Any:
   """Return the soups of a population by name; log how each was chosen."""
   import weightspace as ws
-  from experiments import progress, soup_results
+  from experiments import population, progress, soup_results
 
   data = problem.validation
   chosen: dict[str, Any] = {"uniform": None}
@@ -63,7 +63,12 @@ def cook(
     )
     advance(3)
   chosen["learned"] = learned.weights
-  return {n: ws.weighted_mean(stack, weights) for n, weights in chosen.items()}
+  soups = {n: ws.weighted_mean(stack, w) for n, w in chosen.items()}
+  shared = run.config.shared_start
+  base = population.start(run, problem, seed) if shared else None
+  for name, recipe in run.recipes().items():
+    soups[name] = recipe(stack, base=base, key=run.key)
+  return soups
 
 
 if __name__ == "__main__":

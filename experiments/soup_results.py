@@ -125,12 +125,17 @@ def _ensemble(problem: Problem, stack: Stack) -> dict[str, Any]:
   }
 
 
+def labels(run: runs.Run) -> dict[str, str]:
+  """Return what each method is called in the table, own recipes last."""
+  return METHODS | {name: name for name in run.recipes()}
+
+
 def finish(run: runs.Run) -> None:
   """Judge the claim of the config, and write the table, figure and page."""
   metrics = ("validation accuracy", "test accuracy", "test loss")
   rows = {metric: soup_claims.gather(run, metric) for metric in metrics}
   table: runs.Table = {}
-  for name, label in METHODS.items():
+  for name, label in labels(run).items():
     accuracy = rows["test accuracy"]
     table[label] = {
       "test (%)": intervals.mean_interval(accuracy[name]),
@@ -157,7 +162,7 @@ def finish(run: runs.Run) -> None:
 
 def draw(run: runs.Run, accuracy: Rows) -> Any:
   """Draw the methods, and the loss on the line through two members."""
-  named = {label: accuracy[name] for name, label in METHODS.items()}
+  named = {label: accuracy[name] for name, label in labels(run).items()}
   singles = [
     line["test accuracy"]
     for line in soup_claims.only(run, "member", "test loss")

@@ -20,8 +20,7 @@ def main(run: runs.Run) -> None:
   from experiments import fine_tuning, wise_ft_claims, wise_ft_results
 
   config = run.config
-  splits = ws.data.load(config.data, run.data_dir)
-  model = ws.models.build(**config.model)
+  splits, model = run.data(), run.model()
   keys = [jax.random.fold_in(run.key, seed) for seed in range(config.seeds)]
 
   def begin() -> tuple[Any, list[Any]]:

@@ -178,10 +178,11 @@ def test_the_history_of_a_selection_is_logged(run):
   assert (second["low"], second["high"], second["accepted"]) == (-1, 1, False)
 
 
-def test_examples_beyond_the_data_are_refused():
+def test_examples_beyond_the_data_are_refused(run):
   config = {"data": "digits", "examples": 10_000, "model": {"name": "mlp"}}
+  run = run._replace(config=ml_collections.ConfigDict(config))
   with pytest.raises(ValueError, match="examples: 10000, expected 0 to 1079"):
-    population.problem(ml_collections.ConfigDict(config))
+    population.problem(run)
 
 
 def test_progress_is_plain_lines_without_a_terminal(capsys):
