@@ -120,10 +120,11 @@ def test_a_scale_by_pattern_leaves_the_threshold_of_the_whole_tree():
   same(got, plain | {"head": doubled}, 1e-6)
 
 
-def test_a_density_by_pattern_is_a_threshold_of_the_whole_tree():
+@pytest.mark.parametrize("density", [0.6, 1.0])
+def test_a_density_by_pattern_is_a_threshold_of_the_whole_tree(density):
   stack, base = make()
-  recipe = merge.per_layer(merge.ties, density={"h*": 0.6, "*": 0.3})
-  loose, tight = (merge.ties(d)(stack, base=base) for d in (0.6, 0.3))
+  recipe = merge.per_layer(merge.ties, density={"h*": density, "*": 0.3})
+  loose, tight = (merge.ties(d)(stack, base=base) for d in (density, 0.3))
   same(recipe(stack, base=base), tight | {"head": loose["head"]}, 1e-6)
 
 
@@ -178,6 +179,7 @@ def test_bad_patterns_and_schedules_are_named():
 
   arithmetic = merge.task_arithmetic
   fails(merge.only("layer_*", merge.uniform()), "'layer_*'", "matches nothing")
+  fails(merge.only(("a", "b"), merge.uniform()), "is a tuple")
   fails(merge.by_part({"b*": merge.uniform()}), "'embed'", "no pattern")
   fails(merge.per_layer(arithmetic, scale={"b*": 1.0}), "scale", "'embed'")
   fails(

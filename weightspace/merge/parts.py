@@ -50,9 +50,15 @@ def first_match(
   """Return, for each path, the index of the first pattern that it fits.
 
   Raises:
-    ValueError: naming a pattern that fits no path, or a path without one.
+    ValueError: naming a pattern that is none or fits no path, or a path
+      without one.
   """
   for pattern in patterns:
+    if not isinstance(pattern, str | re.Pattern):
+      raise ValueError(
+        f"{what}: pattern {pattern!r} is a {type(pattern).__name__}, expected"
+        " text or a compiled regular expression"
+      )
     if not any(matches(pattern, path) for path in paths):
       raise ValueError(
         f"{what}: {show(pattern)} matches nothing, expected a pattern of paths"
@@ -81,7 +87,8 @@ def only(
   """Return the recipe that merges the leaves whose paths fit a pattern.
 
   What the recipe measures (the threshold of a trim, say) it measures on these
-  leaves alone.
+  leaves alone.  Inside of `on_deltas`, where leaves are task vectors, the rest
+  is to "keep" or to "mean"; a whole recipe is limited from outside.
 
   Args:
     pattern: a shell pattern or a compiled regular expression.

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from weightspace.merge import checks, parts
+from weightspace.merge import checks, parts, quantiles
 from weightspace.merge.recipe import Recipe
-from weightspace.merge.steps import At, Step
-from weightspace.types import Fold
+from weightspace.merge.steps import At, Measure, Step
 
 LAYER = re.compile(r"(?:^|[/._])(\d+)(?=[/.]|$)")
 BEFORE = re.compile("embed|patch|position|token|stem")
@@ -173,8 +172,7 @@ def _places(
   order = sorted(set(numbers.values()))
   if not order:
     raise ValueError(
-      f"per_layer: {name}: no layer number in {paths[0]!r} or any other path,"
-      f" expected one to match {value.layer.pattern!r}"
+      f"per_layer: {name}: no layer number in {paths[0]!r} or any other path"
     )
   last = len(order) - 1
   return [
@@ -223,7 +221,7 @@ def _measured_by_all(steps: tuple[Step, ...]) -> list[Step]:
         f"per_layer: {step.name!r} differs by leaf itself, expected per_layer"
         " inside of only or by_part"
       )
-  measures = tuple(_side_by_side(steps, turn) for turn in range(turns))
+  measures = quantiles.together(*(_padded(step, turns) for step in steps))
 
   def own(index: int, step: Step) -> Step:
     def seen(at: At) -> At:
@@ -240,26 +238,17 @@ def _measured_by_all(steps: tuple[Step, ...]) -> list[Step]:
   return [own(index, step) for index, step in enumerate(steps)]
 
 
-def _side_by_side(steps: tuple[Step, ...], turn: int) -> Fold:
-  """Return one fold that carries a measure of each step."""
-  folds = [s.measures[turn] if turn < len(s.measures) else None for s in steps]
+def _padded(step: Step, turns: int) -> list[Measure]:
+  """Return so many measures of a step; those that it lacks see nothing."""
+  found = [
+    m if isinstance(m, Measure) else Measure(*m[:3]) for m in step.measures
+  ]
+  return found + [_IDLE] * (turns - len(found))
 
-  def init(before: Any) -> Any:
-    before = before or [None] * len(folds)
-    states = [f.init(b) if f else None for f, b in zip(folds, before)]
-    return (before, states) if any(s is not None for s in states) else None
 
-  def update(state: Any, item: Any) -> Any:
-    before, states = state
-    new = [
-      f.update(s, item) if f and s is not None else None
-      for f, s in zip(folds, states)
-    ]
-    return before, new
-
-  def value(state: Any) -> Any:
-    return [
-      f.value(s) if f and s is not None else b for f, b, s in zip(folds, *state)
-    ]
-
-  return Fold(init, update, value)
+_IDLE = Measure(
+  init=lambda known: None,
+  update=lambda state, item: state,
+  value=lambda state: state,
+  view=lambda x, at: (),
+)
