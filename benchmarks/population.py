@@ -2,7 +2,8 @@
 
 Training: M MLPs 784-256-256-10 on MNIST by `fit_population`, the same work in
 plain PyTorch (left out when it is not installed), and the arithmetic floor:
-the same number of the step's eight matrix products and nothing else.
+the same number of the step's eight matrix products and nothing else.  Then the
+scores of many mixes of a population: see `benchmarks.mixes`.
 
   python -m benchmarks.population --data_dir=... [--torch_python=...]
 """
@@ -15,7 +16,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import contenders, report
+from benchmarks import contenders, mixes, report
 
 WIDTHS = (784, 256, 256, 10)
 BATCH, RATE, MOMENTUM = 500, 0.05, 0.9
@@ -143,22 +144,20 @@ def images(data_dir: str | None) -> tuple[dict[str, np.ndarray], str]:
   return {k: np.concatenate([p[k] for p in parts]) for k in "xy"}, "MNIST"
 
 
-def training(options: argparse.Namespace) -> str:
-  """Race the three; return a section of BENCHMARKS.md."""
-  data, source = images(options.data_dir)
-  with tempfile.TemporaryDirectory() as folder:
-    path = os.path.join(folder, "data.npz")
-    np.savez(path, x=data["x"], y=data["y"])
-    work = [path, str(options.members), str(options.epochs)]
-    start = ["-m", "benchmarks.population", "--contender"]
-    commands = {
-      "weightspace": [sys.executable, *start, "weightspace", *work],
-      "torch": [options.torch_python, *start, "torch", *work],
-      "floor": [sys.executable, *start, "floor", *work],
-    }
-    turns = contenders.alternate(commands, options.repeats)
+RUNS = {"weightspace": weightspace, "torch": torch, "floor": floor}
+START = ["-m", "benchmarks.population", "--contender"]
+
+
+def training(
+  options: argparse.Namespace, path: str, examples: int, source: str
+) -> str:
+  """Race the three on the images at `path`; return a section."""
+  work = [path, str(options.members), str(options.epochs)]
+  commands = {name: [sys.executable, *START, name, *work] for name in RUNS}
+  commands["torch"][0] = options.torch_python
+  turns = contenders.alternate(commands, options.repeats)
   medians = {name: contenders.median(all_) for name, all_ in turns.items()}
-  own, gigaflop = medians["weightspace"], operations(len(data["y"])) / 1e9
+  own, gigaflop = medians["weightspace"], operations(examples) / 1e9
   gigaflop *= options.members * options.epochs
 
   def numbers(turn: contenders.Turn) -> list[tuple[float, int]]:
@@ -190,17 +189,25 @@ def main() -> None:
   parser.add_argument("--torch_python", default=sys.executable)
   parser.add_argument("--members", type=int, default=16)
   parser.add_argument("--epochs", type=int, default=5)
+  parser.add_argument("--models", type=int, default=8, help="of the mixes")
+  parser.add_argument("--mixes", type=int, default=256)
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--out", default="BENCHMARKS.md")
   parser.add_argument("--contender", nargs=4, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.contender:
     name, path, *sizes = options.contender
-    run = {"weightspace": weightspace, "torch": torch, "floor": floor}[name]
-    return run(path, *map(int, sizes))
-  section = training(options)
-  print(section)
-  report.write_section(options.out, "population", section)
+    return (RUNS | mixes.RUNS)[name](path, *map(int, sizes))
+  data, source = images(options.data_dir)
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "data.npz")
+    np.savez(path, x=data["x"], y=data["y"])
+    start = [sys.executable, *START]
+    sections = {"mixes": mixes.section(options, start, path)}
+    sections["population"] = training(options, path, len(data["y"]), source)
+  for name, section in sections.items():
+    print(section)
+    report.write_section(options.out, name, section)
 
 
 if __name__ == "__main__":
