@@ -123,7 +123,6 @@ def per_layer(factory: Callable[..., Recipe], **hyper: Any) -> Recipe:
 
 
 def _first(value: Any) -> Any:
-  """Return the first of a schedule's values."""
   if isinstance(value, Mapping):
     if not value:
       raise ValueError(
@@ -134,7 +133,6 @@ def _first(value: Any) -> Any:
 
 
 def _table(name: str, value: Any, paths: Sequence[str]) -> dict[str, Value]:
-  """Return a hyper-parameter's value for each path."""
   if isinstance(value, Gradient):
     places = _places(name, value, paths)
     return {path: (t, _interpolate(value.values, t)) for path, t in places}
@@ -151,9 +149,8 @@ def _table(name: str, value: Any, paths: Sequence[str]) -> dict[str, Value]:
 
 def _interpolate(values: tuple[Any, ...], t: float) -> Any:
   """Return the piecewise linear value at t in [0, 1]; exact at the knots."""
-  place = t * (len(values) - 1)
-  below = int(place)
-  share = place - below
+  below, share = divmod(t * (len(values) - 1), 1)
+  below = int(below)
   if not share:
     return values[below]
   return (1 - share) * values[below] + share * values[below + 1]
@@ -162,7 +159,6 @@ def _interpolate(values: tuple[Any, ...], t: float) -> Any:
 def _places(
   name: str, value: Gradient, paths: Sequence[str]
 ) -> list[tuple[str, float]]:
-  """Return where in [0, 1] each leaf lies."""
   found = {path: value.layer.search(path) for path in paths}
   numbers = {
     path: tuple(int(n) for n in match.groups() if n is not None)
