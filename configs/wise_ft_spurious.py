@@ -24,7 +24,11 @@ multiplied by 8.
 python -m experiments.wise_ft --config=configs/wise_ft_spurious.py \
   --data_dir=DIR
 
-Data: MNIST in DIR.  Time: minutes on two CPU cores.
+Measured: FalseFalseTrue 0.45 % [0.38, 0.51]; +5.2 points [+4.0, +6.4] over the
+base and +1.5 [+0.4, +2.6] over the fine-tuned model; -1.0 [-2.0, -0.0] by
+overconfidence, which is a bare yes: five seeds do not suffice.
+
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
 """
 
 import ml_collections
@@ -58,15 +62,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "base": {
         "domains": {"patches": {"correlation": 1.0, "first": 0, "last": 20}},
         "first": 0,
-        "examples": 600 if tiny else 4_000,
+        "examples": 500 if tiny else 4_000,
         "epochs": 3 if tiny else 10,
         "batch_size": 100,
         "learning_rate": 1e-3,
       },
       "fine": {
         "domains": {"patches": {"correlation": 1.0, "first": 12, "last": 32}},
-        "first": 600 if tiny else 4_000,
-        "examples": 300 if tiny else 2_000,
+        "first": 500 if tiny else 4_000,
+        "examples": 500 if tiny else 2_000,
         "epochs": 3 if tiny else 5,
         "batch_size": 100,
         "learning_rate": 1e-3,

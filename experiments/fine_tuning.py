@@ -3,9 +3,13 @@
 The models of all seeds are one population; each sees draws of its own of the
 shifts that its domains are made of.
 
->>> begun = {"learning_rate": 0.1, "first": 0, "examples": 2}
->>> sorted(begun)
-['examples', 'first', 'learning_rate']
+>>> import ml_collections, numpy as np
+>>> part = ml_collections.ConfigDict(
+...   {"domains": {"clean": {}}, "first": 1, "examples": 2}
+... )
+>>> digits = {"x": np.zeros((4, 8, 8, 1), np.float32), "y": np.arange(4)}
+>>> sets(digits, [jax.random.key(0)], part)["y"].tolist()
+[[1, 2]]
 """
 
 import json
