@@ -71,7 +71,9 @@ def test_ties_against_numpy():
 )
 def test_effective_scale_and_all_is_kept(recipe, scale):
   stack, base = make()
-  found = merge.report(recipe, stack, base=base)
+  found, tau = merge.report(recipe, stack, base=base), deltas(stack, base)
+  mixed = (tau > 0).any(0) & (tau < 0).any(0)
+  np.testing.assert_allclose(found.total["conflict"], mixed.mean())
   for row in (found.total, *found.leaves.values()):
     np.testing.assert_allclose(row["scale"], scale, rtol=1e-4)
     assert row["kept"] == 1 and abs(row["energy"] - 1) < 1e-9

@@ -78,6 +78,20 @@ def test_parts_take_the_first_pattern_that_fits():
   np.testing.assert_allclose(got["head"], stack["head"].mean(0), atol=1e-6)
 
 
+def test_parts_of_parts_are_parts():
+  stack, base = make()
+  stretched = merge.per_layer(
+    merge.task_arithmetic, scale=merge.gradient([0.1, 0.3])
+  )
+  inner = merge.by_part({"*0*": merge.uniform(), "*": stretched})
+  got = merge.only("block_*", inner)(stack, base=base)
+  third = merge.task_arithmetic(0.3)(stack, base=base)
+  first = merge.task_arithmetic(0.1)(stack, base=base)
+  mean = merge.uniform()(stack)
+  wanted = {"block_0": mean, "block_1": first, "block_2": third}
+  same(got, base | {n: tree[n] for n, tree in wanted.items()}, 1e-6)
+
+
 def test_a_stack_stays_a_stack_where_only_keeps_the_rest():
   stack, _ = make()
   trimmed = merge.only("block_*", merge.trim(0.25), rest="keep")
