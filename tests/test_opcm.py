@@ -164,3 +164,4 @@ def test_bad_input_is_named():
   with pytest.raises(ValueError, match="cannot run leaf by leaf"):
     merge.run(merge.opcm(), ws.unstack(stack), base)
   assert merge.RECIPES["opcm"] is merge.opcm
+  assert merge.opcm().needs == ("base",)

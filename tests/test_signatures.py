@@ -75,25 +75,30 @@ def test_adding_scales_and_keeps_the_rest(found, dtype):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_removing_is_exact_in_any_order(found, dtype):
   clean = signatures.Patched(make(1, dtype))
-  other = signatures.extract(make(3), make(1), make(2), layers=["*/kernel"])
-  both = signatures.add(
-    signatures.add(clean, "fog", found, 0.3), "noise", other
-  )
-  turned = signatures.add(
-    signatures.add(clean, "noise", other), "fog", found, 0.3
-  )
-  alone = signatures.add(clean, "noise", other)
+  parts = {
+    "fog": (found, 0.3),
+    "blur": (signatures.extract(make(3), make(1), make(2)), 0.7),
+    "noise": (signatures.extract(make(4), make(1), make(2)), 1.1),
+  }
+
+  def with_parts(*names):
+    patched = clean
+    for name in names:
+      patched = signatures.add(patched, name, *parts[name])
+    return patched
 
   def same(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
       np.testing.assert_array_equal(x, y)
 
-  same(signatures.patch(both), signatures.patch(turned))
-  same(
-    signatures.patch(signatures.remove(both, "fog")), signatures.patch(alone)
-  )
-  none = signatures.remove(signatures.remove(both, "noise"), "fog")
-  same(signatures.patch(none), clean.clean)
+  every = with_parts("fog", "blur", "noise")
+  turned = with_parts("noise", "fog", "blur")
+  same(signatures.patch(every), signatures.patch(turned))
+  two = signatures.patch(with_parts("blur", "noise"))
+  same(signatures.patch(signatures.remove(every, "fog")), two)
+  for name in parts:
+    every = signatures.remove(every, name)
+  same(signatures.patch(every), clean.clean)
 
 
 def test_composing_divides_by_the_number_of_signatures(found):

@@ -60,6 +60,11 @@ class Opcm(NamedTuple):
     return self.value(state)
 
   @property
+  def needs(self) -> tuple[str, ...]:
+    """Names that must be given, as a Recipe says them."""
+    return ("base",)
+
+  @property
   def steps(self) -> Any:
     """Refuse to run leaf by leaf."""
     raise ValueError(

@@ -79,7 +79,7 @@ def wudi(
 def optmerge(
   scale: float | jax.Array = 1.0,
   right: str = "centred",
-  solver: str = "closed",
+  solver: str = "adam",
   steps: int = 300,
   learning_rate: float = 1e-5,
   view: View = kernels,
@@ -95,14 +95,17 @@ def optmerge(
     scale: multiplies the merged task vector; the paper searches 0.1 to 1.5.
     right: R_m of the "centred" C_m (the paper), or of the "raw" delta_m (its
       code).
-    solver, steps, learning_rate, view: as in `wudi`.
+    solver: "adam" (the paper), or "closed" for the minimum.  The minimum fits
+      directions that tasks nearly share by very large weights; stopping early
+      does not.
+    steps, learning_rate, view: as in `wudi`.
 
   Raises:
     ValueError: for an unknown option, less than one step, or (when called) no
       base.
 
   >>> models, start = {"w": jnp.eye(2)[None]}, {"w": jnp.zeros((2, 2))}
-  >>> optmerge()(models, base=start)["w"].round(4).tolist()
+  >>> optmerge(solver="closed")(models, base=start)["w"].round(4).tolist()
   [[1.0, 0.0], [0.0, 1.0]]
 
   Wei et al. 2025, "Unifying multimodal large language model capabilities and
