@@ -7,7 +7,7 @@ import problems
 import pytest
 
 import weightspace as ws
-from weightspace import mixes
+from weightspace import mixes, plans
 
 DATA = problems.data(30)
 MODELS = 3
@@ -42,14 +42,16 @@ def test_scores_are_those_of_the_loop(score, count):
   np.testing.assert_allclose(found, expected, 1e-4, 1e-5)
 
 
-@pytest.mark.parametrize("stem", [False, True])
+@pytest.mark.parametrize(
+  ("stem", "ahead"), [(False, False), (True, False), (True, True)]
+)
 @pytest.mark.parametrize(("batch", "block"), [(1, 7), (2, 64), (7, 1)])
-def test_every_plan_gives_the_same(stem, batch, block):
+def test_every_plan_gives_the_same(stem, ahead, batch, block):
   stack, weights = problems.stack(MODELS), jnp.asarray(rows(5))
-  made = mixes.Plan(30, block, batch, stem)
+  made = plans.Plan(30, block, batch, stem, ahead)
   score = problems.likelihood
   found = mean_of(stack, weights, score, DATA, made)
-  plain = mixes.Plan(30, 30, 1, False)
+  plain = plans.Plan(30, 30, 1, False, False)
   expected = mean_of(stack, weights, score, DATA, plain)
   np.testing.assert_allclose(found, expected, 1e-4, 1e-5)
 
@@ -62,7 +64,7 @@ def test_the_plan_weighs_the_stem_and_the_memory():
 
   def plan(count, memory=2**28, weights=None):
     weights = jnp.zeros((count, 2)) if weights is None else weights
-    return mixes.plan(stack, weights, problems.likelihood, data, memory)
+    return plans.plan(stack, weights, problems.likelihood, data, memory)
 
   assert plan(100).stem
   assert not plan(2).stem  # the members themselves
@@ -89,10 +91,10 @@ def test_a_score_is_traced_once_for_its_shapes():
   stack = problems.stack(MODELS)
   mixes.evaluate_mixes(stack, rows(2), score, DATA)
   first = len(calls)
-  known = mixes._work.cache_info().hits
+  known = plans._work.cache_info().hits
   mixes.evaluate_mixes(stack, rows(2, seed=1), score, DATA)
   assert len(calls) == first <= 3
-  assert mixes._work.cache_info().hits == known + 1
+  assert plans._work.cache_info().hits == known + 1
 
 
 def test_scores_per_example():
@@ -153,7 +155,7 @@ def test_integer_parameters_are_those_of_model_zero_with_the_stem_too():
   def score(p, x):
     return jnp.tanh((x @ p["w"]) * p["n"]).sum(1) + p["n"]
 
-  assert mixes.plan(stack, weights, score, x, 2**28).stem
+  assert plans.plan(stack, weights, score, x, 2**28).stem
   found = ws.merge.evaluate_mixes(stack, weights, score, x)
   np.testing.assert_allclose(found, loop(stack, weights, score, x), 1e-4, 1e-4)
 

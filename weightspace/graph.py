@@ -72,6 +72,7 @@ class Split(NamedTuple):
   stem: Callable[..., list[jax.Array]]
   trunk: Callable[..., Any]
   frontier: list[Any]  # shapes and dtypes of what the stem returns
+  leaves: list[int | None]  # which of them are parameters: their leaf numbers
   flops: int  # of the products that moved into the stem
   width: int  # bytes of the largest value that the whole function computes
 
@@ -210,8 +211,10 @@ def split_linear(
   frontier = dict.fromkeys(i for i in used if isinstance(i, Ref) and i in mixed)
   stem, trunk = _halves(program, len(leaves), before, after, list(frontier))
   shapes = jax.eval_shape(stem, params, *args)
+  numbers = {ref: number for number, ref in enumerate(given)}
+  plain = [numbers.get(ref) for ref in frontier]
   flops = sum(map(product_flops, moved))
-  return Split(stem, trunk, shapes, flops, widest(program))
+  return Split(stem, trunk, shapes, plain, flops, widest(program))
 
 
 def _kind(eqn: Equation, linear: set[Ref], other: set[Ref]) -> str:

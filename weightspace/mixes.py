@@ -14,39 +14,14 @@ its outputs are computed once per model and mixed (`graph.split_linear`).
 """
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import graph, means, trees
+from weightspace import graph, means, plans, trees
 from weightspace.types import Data, Score, Stack, Weights
-
-CACHE = 2**22  # bytes of members' first-layer outputs per block of examples
-MEMORY = 2**28  # bytes that values in flight may take, unless told otherwise
-MIX_COST = 8  # flops that mixing one value of one model is worth (measured)
-
-
-class Plan(NamedTuple):
-  """How a set of mixes is scored: what the compiled program depends on."""
-
-  examples: int | None  # N, or None where the score is one number
-  block: int  # examples at a time
-  batch: int  # mixes at a time under vmap; 1 maps them in sequence
-  stem: bool  # mix the first layer's outputs instead of its parameters
-
-
-class Work(NamedTuple):
-  """What a score costs on one model and all examples."""
-
-  examples: int | None  # N, or None where the score is one number
-  params: int  # values of one model
-  frontier: int  # values of its stem
-  flops: int  # of the products in the stem
-  width: int  # bytes of the largest value
 
 
 def evaluate_mixes(
@@ -56,7 +31,7 @@ def evaluate_mixes(
   data: Data,
   *,
   per_example: bool = False,
-  max_memory: int = MEMORY,
+  max_memory: int = plans.MEMORY,
 ) -> jax.Array:
   """Return the score of K mixes, f_k = score(sum_m w_km theta_m, data).
 
@@ -103,10 +78,10 @@ def scores(
   weights: Weights,
   score: Score,
   data: Data,
-  max_memory: int = MEMORY,
+  max_memory: int = plans.MEMORY,
 ) -> jax.Array:
   """Return [K], or [K, N] for a score per example, of checked models."""
-  made = plan(stack, weights, score, data, max_memory)
+  made = plans.plan(stack, weights, score, data, max_memory)
   return _evaluate(stack, weights, data, score, made)
 
 
@@ -136,84 +111,18 @@ def check_mixes(stack: Stack, weights: Weights) -> Weights:
   return weights
 
 
-def _model(stack: Stack) -> Any:
-  """Return the shapes of one model of a Stack."""
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), stack
-  )
-
-
-def _shapes(data: Data) -> Any:
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), data
-  )
-
-
-def plan(
-  stack: Stack, weights: Weights, score: Score, data: Data, max_memory: int
-) -> Plan:
-  """Choose blocks, batches and the use of the stem for these shapes."""
-  shapes = (_model(stack), _shapes(data))
-  leaves, structure = jax.tree.flatten(shapes)
-  mixes = len(jax.tree.leaves(weights)[0])
-  shared = isinstance(weights, jax.Array)  # one coefficient for every leaf
-  work = _work(score, structure, tuple(leaves))
-  return _choose(work, trees.size(stack), mixes, shared, max_memory)
-
-
-@functools.lru_cache(maxsize=256)  # a search asks again for every mix
-def _work(score: Score, structure: Any, leaves: tuple[Any, ...]) -> Work:
-  """Trace a score once for its shapes."""
-  model, data = jax.tree.unflatten(structure, leaves)
-  out = jax.eval_shape(score, model, data)
-  shape = getattr(out, "shape", type(out).__name__)
-  lengths = {x.shape[:1] for x in jax.tree.leaves(data)}
-  per_example = len(shape) == 1 and lengths == {shape}
-  if shape != () and not per_example:
-    raise ValueError(
-      f"score: returned {shape}, expected one number, or one per example of"
-      f" data with leading axes {sorted(lengths)}"
-    )
-  split = graph.split_linear(score, model, data)
-  return Work(
-    int(out.shape[0]) if per_example else None,
-    sum(math.prod(x.shape) for x in jax.tree.leaves(model)),
-    sum(math.prod(x.shape) for x in split.frontier),
-    split.flops,
-    split.width,
-  )
-
-
-def _choose(
-  work: Work, count: int, mixes: int, shared: bool, max_memory: int
-) -> Plan:
-  """Choose for M models and K mixes; `shared` says one [M] for all leaves."""
-  examples = work.examples or 1
-  more = max(work.frontier - work.params, 0)  # what a mix of stems adds
-  cost = mixes * MIX_COST * count * more
-  stem = shared and (mixes - count) * work.flops > cost
-  block = max(1, min(examples, max_memory * examples // (4 * work.width + 1)))
-  if stem and work.examples is None:
-    stem = 4 * count * work.frontier < max_memory
-  elif stem:
-    per = max(1, 4 * count * more // examples)
-    block = min(block, max(64, CACHE // per))
-  one = 4 * (work.params + work.frontier) + work.width * block // examples
-  accelerator = jax.default_backend() != "cpu"
-  batch = max(1, min(mixes, max_memory // max(one, 1))) if accelerator else 1
-  return Plan(work.examples, block, batch, stem)
-
-
 @functools.partial(jax.jit, static_argnames=("score", "made"))
 def _evaluate(
-  stack: Stack, weights: Weights, data: Data, score: Score, made: Plan
+  stack: Stack, weights: Weights, data: Data, score: Score, made: plans.Plan
 ) -> jax.Array:
   """Return [K], or [K, N] where the score is per example."""
+
+  rows = weights, _ahead(stack, weights, score, data) if made.ahead else {}
 
   def on_block(block: Data) -> jax.Array:
     of_mix = _mixer(stack, score, block, made.stem)
     batch = made.batch if made.batch > 1 else None
-    values = jax.lax.map(of_mix, weights, batch_size=batch)
+    values = jax.lax.map(lambda row: of_mix(*row), rows, batch_size=batch)
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
   if made.examples is None or made.block >= made.examples:
@@ -229,15 +138,47 @@ def _evaluate(
   return values[:, : made.examples]
 
 
+def _ahead(
+  stack: Stack, weights: jax.Array, score: Score, data: Data
+) -> dict[int, jax.Array]:
+  """Return the parameters that the trunk uses, [K, ...], by leaf number."""
+  split = graph.split_linear(
+    score, plans.model_of(stack), plans.shapes_of(data)
+  )
+  leaves = jax.tree.leaves(stack)
+  used = {n: leaves[n] for n in split.leaves if n is not None}
+  return (
+    jax.vmap(lambda w: means.weighted_sum(used, w))(weights) if used else {}
+  )
+
+
 def _mixer(
   stack: Stack, score: Score, data: Data, stem: bool
-) -> Callable[[Weights], jax.Array]:
-  """Return the function from one row of coefficients to its score."""
+) -> Callable[..., jax.Array]:
+  """Return the function from one row of coefficients to its score.
+
+  The row comes with the parameters that were mixed ahead, by leaf number.
+  """
   if not stem:
-    return lambda w: jnp.asarray(score(means.weighted_sum(stack, w), data))
-  split = graph.split_linear(score, _model(stack), _shapes(data))
+    return lambda w, ahead: jnp.asarray(
+      score(means.weighted_sum(stack, w), data)
+    )
+  split = graph.split_linear(
+    score, plans.model_of(stack), plans.shapes_of(data)
+  )
   members = jax.lax.map(lambda p: split.stem(p, data), stack)
 
-  return lambda w: jnp.asarray(
-    split.trunk(means.weighted_sum(members, w), data)
-  )
+  def of_mix(w: jax.Array, ahead: dict[int, jax.Array]) -> jax.Array:
+    left = {
+      place: x
+      for place, (x, leaf) in enumerate(zip(members, split.leaves))
+      if leaf not in ahead
+    }
+    mixed = means.weighted_sum(left, w) if left else {}
+    values = [
+      mixed[place] if leaf is None or leaf not in ahead else ahead[leaf]
+      for place, leaf in enumerate(split.leaves)
+    ]
+    return jnp.asarray(split.trunk(values, data))
+
+  return of_mix
