@@ -63,6 +63,18 @@ def test_a_sample_that_misled_is_found_out(density, monkeypatch):
   np.testing.assert_array_equal(thresholds.of_leaf(X, density), kth(X, density))
 
 
+@pytest.mark.parametrize("kind", ["normal", "periodic", "zero"])
+def test_a_sample_narrows_the_counting_and_may_mislead(kind, monkeypatch):
+  monkeypatch.setattr(thresholds, "SAMPLED", 1000)
+  monkeypatch.setattr(brackets, "STRIDE", 10)
+  x = np.random.default_rng(2).standard_normal((2, 2010)).astype(np.float32)
+  x = {"normal": x, "periodic": np.tile(x[:, :10], 201), "zero": 0 * x}[kind]
+  found = jax.jit(jax.vmap(lambda d: thresholds.of_leaf(jnp.asarray(x), d)))(
+    jnp.array(DENSITIES)
+  )
+  np.testing.assert_array_equal(found, [kth(x, d) for d in DENSITIES])
+
+
 @pytest.mark.parametrize("signed", [False, True])
 def test_signed_order(signed):
   x = np.array([[-3.0, -1.0, -2.0, 0.0]], np.float32)

@@ -23,21 +23,52 @@ from weightspace import trees
 from weightspace.merge import brackets, counts
 from weightspace.merge.steps import At, Measure
 
+SAMPLED = 2**20  # entries from which on a sample narrows the search
+
 Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
 
 
 def _search(
-  enough: Callable[[jax.Array], jax.Array], shape: tuple[int, ...], width: int
+  enough: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
 ) -> jax.Array:
-  """Return the largest word w with enough(w), bit by bit."""
-  word = jnp.dtype(f"uint{width}")
+  """Return the largest word w with enough(w), by bisection.
 
-  def body(i: jax.Array, low: jax.Array) -> jax.Array:
-    bit = (width - 1 - i).astype(word)
-    trial = low | (jnp.ones((), word) << bit)
-    return jnp.where(enough(trial), trial, low)
+  The ends are guesses: where they turn out wrong the search goes beyond them.
+  """
+  least, most = jnp.zeros_like(low), jnp.full_like(high, ~low.dtype.type(0))
+  reached = enough(high)
+  low = jnp.where(reached, high, jnp.where(enough(low), low, least))
+  high = jnp.where(reached, most, high)
 
-  return jax.lax.fori_loop(0, width, body, jnp.zeros(shape, word))
+  def body(ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    low, high = ends
+    middle = low + (high - low) // 2
+    more = enough(middle)
+    return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+  return jax.lax.while_loop(
+    lambda ends: (ends[1] - ends[0] > 1).any(), body, (low, high)
+  )[0]
+
+
+def _guess(
+  leaves: Sequence[jax.Array], k: counts.Count
+) -> tuple[jax.Array, jax.Array]:
+  """Return words that the k-th largest lies between, from a sample."""
+  word = jnp.dtype(f"uint{8 * leaves[0].dtype.itemsize}")
+  most, entries = word.type(~word.type(0)), sum(x.size for x in leaves)
+  if entries < SAMPLED:
+    return jnp.zeros((), word), jnp.full((), most)
+  flat = [x.reshape(-1)[:: brackets.STRIDE] for x in leaves]
+  sample = jnp.sort(_word(jnp.concatenate(flat)))
+  share = (k.high * float(counts.BASE) + k.low) / entries
+  rank, size = share * sample.size, sample.size
+  margin = 6 * jnp.sqrt(rank * jnp.maximum(1 - share, 0)) + 6
+  first = jnp.floor(rank - margin).astype(jnp.int32)
+  last = jnp.ceil(rank + margin).astype(jnp.int32)
+  high = jnp.where(first < 0, most, sample[jnp.clip(size - 1 - first, 0)])
+  low = jnp.where(last >= size, 0, sample[jnp.clip(size - 1 - last, 0)])
+  return low.astype(word), high.astype(word)
 
 
 def _word(x: jax.Array) -> jax.Array:
@@ -65,6 +96,7 @@ def kth_largest(
   """
   dtype = functools.reduce(jnp.promote_types, [x.dtype for x in leaves])
   leaves = [x.astype(dtype) for x in leaves]
+  ranked = leaves if signed else [jnp.abs(x) for x in leaves]
 
   def enough(trial: jax.Array) -> jax.Array:
     def test(x: jax.Array) -> jax.Array:
@@ -73,7 +105,7 @@ def kth_largest(
     found = [counts.count(test, leaf) for leaf in leaves]
     return counts.at_least(functools.reduce(counts.add, found), k)
 
-  return _float(_search(enough, (), 8 * dtype.itemsize), dtype)
+  return _float(_search(enough, *_guess(ranked, k)), dtype)
 
 
 def of_rows(x: jax.Array, k: Any) -> jax.Array:
@@ -100,8 +132,8 @@ def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
   def enough(trial: jax.Array) -> jax.Array:
     return (words >= trial).sum(-1, keepdims=True, dtype=jnp.int32) >= k
 
-  shape = (*x.shape[:-1], 1)
-  return _float(_search(enough, shape, 8 * x.dtype.itemsize), x.dtype)
+  low = jnp.zeros((*x.shape[:-1], 1), words.dtype)
+  return _float(_search(enough, low, ~low), x.dtype)
 
 
 def measures(
