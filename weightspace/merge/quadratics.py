@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from weightspace import means
 from weightspace.merge import checks, spectral
 from weightspace.merge.matrices import (
   View,
@@ -71,7 +70,7 @@ def wudi(
   checks.number("wudi: scale", scale)
 
   def merge(deltas: jax.Array) -> jax.Array:
-    return solve(_weighted(deltas.mT, deltas), deltas, _sum(deltas))
+    return solve(_weighted(deltas.mT, deltas), deltas, spectral.total(deltas))
 
   return spectral.scaled(per_matrix("wudi", merge, view), scale)
 
@@ -117,7 +116,7 @@ def optmerge(
 
   def merge(deltas: jax.Array) -> jax.Array:
     kept = max(1, min(deltas.shape[1:]) // len(deltas))
-    total, sizes = _sum(deltas), norm(deltas)
+    total, sizes = spectral.total(deltas), norm(deltas)
     mean = total[None] / len(deltas)
     u, s, vt = _cut(*thin_svd(deltas - mean, sizes), kept)
     targets = dot(u * s[:, None], vt) + mean
@@ -201,7 +200,3 @@ def _cut(
   u: jax.Array, s: jax.Array, vt: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   return u[:, :, :count], s[:, :count], vt[:, :count]
-
-
-def _sum(deltas: jax.Array) -> jax.Array:
-  return means.contract(deltas, jnp.ones(len(deltas), jnp.float32))

@@ -94,7 +94,7 @@ def iso_c(scale: float | jax.Array = 1.0, view: View = kernels) -> Recipe:
   checks.number("iso_c: scale", scale)
 
   def merge(deltas: jax.Array) -> jax.Array:
-    u, s, vt = thin_svd(_sum(deltas), norm(deltas).sum())
+    u, s, vt = thin_svd(total(deltas), norm(deltas).sum())
     return s.mean() * dot(u, vt)
 
   return scaled(per_matrix("iso_c", merge, view), scale)
@@ -135,7 +135,7 @@ def iso_cts(
     own = (rank - int(common * rank)) / count
     own = min(round(own), rank // count)
     sizes = norm(deltas)
-    u, s, vt = thin_svd(_sum(deltas)[None], sizes.sum()[None])
+    u, s, vt = thin_svd(total(deltas)[None], sizes.sum()[None])
     shared = _joined(u, s, vt, rank - count * own)
     # [in, out] here is [out, in] in the paper: its left side is our right.
     inside = dot(dot(deltas, shared[2].mT), shared[2])
@@ -157,5 +157,6 @@ def _joined(
   return columns, s.reshape(-1), vt.reshape(-1, vt.shape[-1])
 
 
-def _sum(deltas: jax.Array) -> jax.Array:
+def total(deltas: jax.Array) -> jax.Array:
+  """Return the sum of the task vectors, [M, in, out] -> [in, out]."""
   return means.contract(deltas, jnp.ones(len(deltas), jnp.float32))
