@@ -205,6 +205,21 @@ def test_bad_patterns_and_schedules_are_named():
     merge.per_layer(arithmetic, scale=merge.gradient([0, 1], layer="q(.)")),
     "no layer number",
   )
+
+
+def test_bad_recipes_are_named():
+  stack, base = make()
+
+  def lengths(count):
+    return merge.chain(*[merge.Step("double", lambda x, at: x)] * count)
+
+  with pytest.raises(ValueError, match=r"recipes of \[1, 2\] steps"):
+    merge.per_layer(lengths, count={"head": 1, "*": 2})(stack)
+  nested = merge.per_layer(
+    lambda density: merge.only("head", merge.ties(density)), density=0.3
+  )
+  with pytest.raises(ValueError, match="inside of only"):
+    nested(stack, base=base)
   with pytest.raises(ValueError, match="needs base="):
     merge.only("head", merge.uniform())(stack)
   with pytest.raises(ValueError, match="some recipes return a model"):

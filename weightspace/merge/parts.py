@@ -157,6 +157,8 @@ def by_leaf(examples: Sequence[Recipe], choose: Choose) -> Recipe:
       " kind (rest='keep' leaves a Stack as it is)"
     )
   length = max(len(example.steps) for example in examples)
+  first = [s.reduces for s in examples[0].steps]  # a chain may reduce once
+  reduced = first.index(True) if True in first else None
 
   @functools.lru_cache(maxsize=16)
   def bound(paths: tuple[str, ...]) -> dict[str, engine.Chain]:
@@ -181,8 +183,7 @@ def by_leaf(examples: Sequence[Recipe], choose: Choose) -> Recipe:
       mine[0].edit,
       needs=tuple(dict.fromkeys(n for s in mine for n in s.needs)),
       measures=max((s.measures for s in mine), key=len),
-      reduces=examples[0].steps[index : index + 1] != ()
-      and examples[0].steps[index].reduces,
+      reduces=index == reduced,
       bind=bind,
     )
     return outer

@@ -116,7 +116,7 @@ def per_layer(factory: Callable[..., Recipe], **hyper: Any) -> Recipe:
         made[which] = factory(**{n: t[path][1] for n, t in tables.items()})
       chosen[path] = made[which]
     groups = list(dict.fromkeys(chosen.values()))
-    shared = dict(zip(groups, _together(groups)))
+    shared = dict(zip(groups, _together(example, groups)))
     return {path: shared[recipe] for path, recipe in chosen.items()}
 
   return parts.by_leaf([example], choose)
@@ -193,9 +193,9 @@ def _outside(name: str, value: Gradient, path: str) -> float:
   )
 
 
-def _together(recipes: Sequence[Recipe]) -> list[Recipe]:
+def _together(example: Recipe, recipes: Sequence[Recipe]) -> list[Recipe]:
   """Let each recipe measure all leaves, those of the other recipes too."""
-  lengths = {len(recipe.steps) for recipe in recipes}
+  lengths = {len(recipe.steps) for recipe in (example, *recipes)}
   if len(lengths) > 1:
     raise ValueError(
       f"per_layer: values give recipes of {sorted(lengths)} steps, expected as"
