@@ -9,7 +9,6 @@ and the floor: read every input once, write one output.
 """
 
 import argparse
-import functools
 import os
 import pathlib
 import sys
@@ -24,37 +23,14 @@ from benchmarks import contenders, report
 
 WIDTH = 1000  # of every leaf but the last
 LARGEST = 50_000_000  # entries of one leaf
-# name: (our factory and hyper-parameters, mergekit's, ratio aimed at)
-ROWS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any], int]] = {
-  "linear": ("linear", {}, "linear", {"weight": 1.0}, 9),
-  "task_arithmetic": (
-    "task_arithmetic",
-    {"scale": 0.3},
-    "task_arithmetic",
-    {"weight": 0.3},
-    9,
-  ),
-  "ties_tensor": (
-    "ties",
-    {"density": 0.2, "scope": "tensor"},
-    "ties",
-    {"weight": 1.0, "density": 0.2},
-    15,
-  ),
-  "ties_global": (
-    "ties",
-    {"density": 0.2},
-    "ties",
-    {"weight": 1.0, "density": 0.2},
-    15,
-  ),
-  "dare_ties": (
-    "dare_ties",
-    {"rate": 0.5},
-    "dare_ties",
-    {"weight": 1.0, "density": 0.5},
-    6,
-  ),
+TRIMMED = {"weight": 1.0, "density": 0.2}
+# name: (factory and method, our hyper-parameters, mergekit's, ratio aimed at)
+ROWS: dict[str, tuple[str, dict[str, Any], dict[str, float], int]] = {
+  "linear": ("linear", {}, {"weight": 1.0}, 9),
+  "task_arithmetic": ("task_arithmetic", {"scale": 0.3}, {"weight": 0.3}, 9),
+  "ties_tensor": ("ties", {"density": 0.2, "scope": "tensor"}, TRIMMED, 15),
+  "ties_global": ("ties", {"density": 0.2}, TRIMMED, 15),
+  "dare_ties": ("dare_ties", {"rate": 0.5}, TRIMMED | {"density": 0.5}, 6),
 }
 
 
@@ -64,17 +40,13 @@ def write_models(folder: str, params: int, models: int) -> None:
   for index, size in enumerate(s for s in sizes if s):
     shape = (-1, WIDTH) if size % WIDTH == 0 else (-1,)
     base: Any = 0.0
-    for name in ("base", *map(str, range(models))):
-      noise = np.random.default_rng([index, hash_of(name)])
+    for number, name in enumerate(("base", *map(str, range(models)))):
+      noise = np.random.default_rng([index, number])
       x = noise.standard_normal(size, np.float32) * np.float32(0.02)
       x = base + x * np.float32(1 if name == "base" else 0.1)
       base = x if name == "base" else base
       bits = x.astype(ml_dtypes.bfloat16).view(np.uint16).reshape(shape)
       np.save(pathlib.Path(folder, f"{name}-{index}.npy"), bits)
-
-
-def hash_of(name: str) -> int:
-  return int.from_bytes(name.encode(), "little")
 
 
 def read_models(folder: str) -> dict[str, dict[str, np.ndarray]]:
@@ -158,18 +130,15 @@ def mergekit(folder: str, row: str) -> None:
     }
     for name, tree in read_models(folder).items()
   }
-  method, parameters = ROWS[row][2:4]
+  method, _, options, _ = ROWS[row]
   base = None if method == "linear" else "base"
   if base is None:
     del models["base"]
   merge: Callable[..., Any] = merge_methods.merge_state_dicts
-  run = functools.partial(
-    merge,
-    models,
-    method,
-    parameters=parameters,
-    base=base,
-  )
+
+  def run() -> None:
+    merge(models, method, parameters=options, base=base)
+
   contenders.serve(run)
 
 
@@ -237,7 +206,7 @@ def race(
         ratio = f"{peer.cpu / turn.cpu:.1f}" if peer else "-"
         numbers = (f"{x:.2f}" for x in (turn.cpu, turn.wall))
         line = [f"{params / 1e6:g}M", options.models, row, name, *numbers]
-        lines.append([*line, f"{turn.peak:.0f}", ratio, ROWS[row][4]])
+        lines.append([*line, f"{turn.peak:.0f}", ratio, ROWS[row][3]])
         print(*lines[-1], flush=True)
   return lines
 
