@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import graph, means, plans, trees
+from weightspace import means, plans, trees
 from weightspace.types import Data, Score, Stack, Weights
 
 
@@ -142,14 +142,12 @@ def _ahead(
   stack: Stack, weights: jax.Array, score: Score, data: Data
 ) -> dict[int, jax.Array]:
   """Return the parameters that the trunk uses, [K, ...], by leaf number."""
-  split = graph.split_linear(
-    score, plans.model_of(stack), plans.shapes_of(data)
-  )
+  split = plans.split(score, stack, data)
   leaves = jax.tree.leaves(stack)
   used = {n: leaves[n] for n in split.leaves if n is not None}
-  return (
-    jax.vmap(lambda w: means.weighted_sum(used, w))(weights) if used else {}
-  )
+  if not used:
+    return {}
+  return jax.vmap(lambda w: means.weighted_sum(used, w))(weights)
 
 
 def _mixer(
@@ -163,9 +161,7 @@ def _mixer(
     return lambda w, ahead: jnp.asarray(
       score(means.weighted_sum(stack, w), data)
     )
-  split = graph.split_linear(
-    score, plans.model_of(stack), plans.shapes_of(data)
-  )
+  split = plans.split(score, stack, data)
   members = jax.lax.map(lambda p: split.stem(p, data), stack)
 
   def of_mix(w: jax.Array, ahead: dict[int, jax.Array]) -> jax.Array:

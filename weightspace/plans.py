@@ -61,6 +61,11 @@ def shapes_of(data: Data) -> Any:
   )
 
 
+def split(score: Score, stack: Stack, data: Data) -> graph.Split:
+  """Return the stem and the trunk of a score of one model of a Stack."""
+  return graph.split_linear(score, model_of(stack), shapes_of(data))
+
+
 def plan(
   stack: Stack,
   weights: Weights,
