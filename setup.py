@@ -1,4 +1,4 @@
-"""The package: `pip install .`, or `pip install .[data,figures]` for the demo."""
+"""The package: `pip install .`; `.[data,figures]` adds what the demo needs."""
 
 import setuptools
 
