@@ -2,6 +2,8 @@
 PY ?= python3
 V := .venv
 BIN := $(V)/bin
+# A file of tests stays with one worker, which shares its compiled programs.
+WORKERS := -n 2 --dist loadfile
 export JAX_PLATFORMS ?= cpu
 .DEFAULT_GOAL := test
 
@@ -21,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/python -m experiments.soup --config=configs/model_soups.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

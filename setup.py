@@ -5,7 +5,13 @@ import setuptools
 EXTRAS = {
   "data": ["scikit-learn>=1.5"],
   "figures": ["matplotlib>=3.9"],
-  "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "ruff>=0.9"],
+  "dev": [
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+  ],
 }
 
 setuptools.setup(
