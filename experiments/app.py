@@ -47,6 +47,7 @@ def run(main: Callable[[runs.Run], None]) -> None:
     "config", None, "FILE[:name=value,...]: the config; --config.a=b overrides."
   )
   flags.DEFINE_string("data_dir", None, "Folder with the data sets' files.")
+  flags.DEFINE_bool("download", False, "Fetch a data set that is not there.")
   flags.DEFINE_string("workdir", "runs", "Folder that holds the run folders.")
   flags.DEFINE_bool("traceback", False, "Show where an error came from.")
   flags.mark_flag_as_required("config")
@@ -131,7 +132,7 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
       print(f"done: {measured}\npage: {at / 'report.html'}")
       return 0
     begun = begin(at, flag.value, config, about, values.data_dir)
-    begun = begun._replace(own=brought)
+    begun = begun._replace(own=brought, download=values.download)
   except (ValueError, OSError) as error:
     return _fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)

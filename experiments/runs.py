@@ -36,6 +36,7 @@ class Run(NamedTuple):
   since: float  # time.monotonic() at the start, less the seconds of before
   lock: IO[bytes]  # held while this process runs
   own: Mapping[str, Callable[..., Any]] = types.MappingProxyType({})  # own.py
+  download: bool = False  # whether missing data may be fetched
 
   @property
   def key(self) -> Any:
@@ -55,7 +56,7 @@ class Run(NamedTuple):
 
     if "data" in self.own:
       return self.own["data"](self.config, self.data_dir)
-    return ws.data.load(self.config.data, self.data_dir)
+    return ws.data.load(self.config.data, self.data_dir, download=self.download)
 
   def model(self) -> Any:
     """Return the model that the config names, or its file's own."""

@@ -10,8 +10,10 @@ arrays.  Nothing here knows of models.
 
 from weightspace.data.batches import batches, mixup, one_hot, smooth_labels
 from weightspace.data.corruptions import CORRUPTIONS, corrupt
+from weightspace.data.domains import mix, patches
 from weightspace.data.geometry import rotate, shear, translate, zoom
 from weightspace.data.sets import Splits, hold_out, load, take, vocabulary
+from weightspace.data.softening import soften
 from weightspace.data.spurious import multicolor
 from weightspace.data.tasks import (
   bootstrap,
@@ -33,12 +35,15 @@ __all__ = [
   "hold_out",
   "keep_classes",
   "load",
+  "mix",
   "mixup",
   "multicolor",
   "one_hot",
+  "patches",
   "rotate",
   "shear",
   "smooth_labels",
+  "soften",
   "take",
   "translate",
   "vocabulary",

@@ -25,6 +25,11 @@ from weightspace.merge.corrections import (
 from weightspace.merge.deltas import apply, delta, pack, unpack
 from weightspace.merge.directions import karcher, multislerp
 from weightspace.merge.drops import dare, dare_ties, drop
+from weightspace.merge.feature_diversity import (
+  false_false_true,
+  output_ensemble,
+  overconfidence,
+)
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.one_by_one import opcm
 from weightspace.merge.parts import by_part, only
@@ -126,6 +131,7 @@ __all__ = [
   "emr",
   "evaluate_mixes",
   "expand",
+  "false_false_true",
   "gradient",
   "greedy",
   "guard",
@@ -146,6 +152,8 @@ __all__ = [
   "only",
   "opcm",
   "optmerge",
+  "output_ensemble",
+  "overconfidence",
   "pack",
   "pcb",
   "per_layer",
