@@ -26,7 +26,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

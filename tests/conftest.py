@@ -6,7 +6,7 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Thousands of small programs run once each: compile them quickly.
 os.environ["XLA_FLAGS"] = " ".join(
-  (os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1")
+  (os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0")
 ).strip()
 
 import jax

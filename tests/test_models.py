@@ -101,7 +101,13 @@ def test_defaults_build(name):
   }
 
 
-@pytest.mark.parametrize("case", TINY)
+@pytest.mark.parametrize(
+  "case",
+  [
+    case if case == "mlp" else pytest.param(case, marks=pytest.mark.slow)
+    for case in TINY
+  ],
+)
 def test_model_is_pure_and_learns(case):
   model, params, x = tiny(case)
   assert type(params) is dict
@@ -139,7 +145,8 @@ def test_initialisation_depends_on_key_and_shape_only():
   again = model.init(KEY, np.zeros((1, 4, 4, 3), np.float32))
   assert ws.fingerprint(again) == ws.fingerprint(params)
   traced = jax.jit(model.init)(KEY, x)
-  jax.tree.map(np.testing.assert_allclose, traced, params)
+  same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+  jax.tree.map(same, traced, params)
   other = model.init(jax.random.key(1), x)
   assert ws.fingerprint(other) != ws.fingerprint(params)
 
@@ -235,6 +242,7 @@ def test_scanned_and_rematerialised_layers_are_the_same_model():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["lm", "vit"])
 def test_bfloat16_products_are_close(case):
   model, params, x = tiny(case)

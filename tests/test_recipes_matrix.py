@@ -15,6 +15,7 @@ import pytest
 import weightspace as ws
 from weightspace import merge
 
+pytestmark = pytest.mark.slow  # every recipe in every way
 KEY = jax.random.key(7)
 COUNT = 2  # models, where a recipe takes any number
 P = jax.sharding.PartitionSpec

@@ -165,6 +165,7 @@ def test_a_sweep_over_scale_is_one_vmap_under_jit(name, models, merged):
   close(swept[2], half)
 
 
+@pytest.mark.slow
 @each
 def test_eager_and_sharded_agree(name, models, merged):
   stack, base = models

@@ -241,6 +241,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,factory,count", CASES)
 def test_four_ways_agree(name, factory, count):
   stack, base = make(count)
