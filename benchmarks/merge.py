@@ -71,6 +71,7 @@ def trees(folder: str) -> tuple[Any, list[Any]]:
 
 
 def recipe_of(row: str, models: int) -> Any:
+  """Return the recipe of a row, for M models."""
   import weightspace as ws
 
   factory, hyper = ROWS[row][:2]

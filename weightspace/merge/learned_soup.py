@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from weightspace import losses, means, trees
+from weightspace.merge import checks
 from weightspace.types import Apply, Data, Key, Stack, Weights
 
 LEVELS = ("leaf", "model")
@@ -72,8 +73,7 @@ def learned(
   Wortsman et al. 2022, sec. 2 and app. I, https://arxiv.org/abs/2203.05482;
   rates, epochs and batch from its code; beta is kept as exp(raw) (ours).
   """
-  if by not in LEVELS:
-    raise ValueError(f"by is {by!r}, expected one of {list(LEVELS)}")
+  checks.option("by", by, LEVELS)
   examples = len(data["y"])
   if min(epochs, batch_size, examples) < 1 or len(data["x"]) != examples:
     raise ValueError(
