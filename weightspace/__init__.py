@@ -17,18 +17,23 @@ from weightspace.types import Fold, Member
 
 if TYPE_CHECKING:
   from weightspace import (
+    average,
     checkpoints,
     data,
     intervals,
     losses,
+    match,
     merge,
     models,
+    probe,
     report,
+    statistics,
     train,
   )
   from weightspace.paths import along, barrier, line
 
-_ROOMS = {"checkpoints", "data", "graph", "intervals", "losses", "means"}
+_ROOMS = {"average", "match", "probe", "statistics"}
+_ROOMS |= {"checkpoints", "data", "graph", "intervals", "losses", "means"}
 _ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
 _ROOMS |= {"types"}
 _PATHS = {"along", "barrier", "line"}
@@ -47,6 +52,7 @@ __all__ = [
   "Fold",
   "Member",
   "along",
+  "average",
   "barrier",
   "checkpoints",
   "data",
@@ -54,10 +60,13 @@ __all__ = [
   "intervals",
   "line",
   "losses",
+  "match",
   "merge",
   "models",
+  "probe",
   "report",
   "stack",
+  "statistics",
   "train",
   "unstack",
   "weighted_mean",

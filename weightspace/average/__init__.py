@@ -1,0 +1,1 @@
+"""Averages over time and over replicas."""

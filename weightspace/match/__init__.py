@@ -1,0 +1,1 @@
+"""Matching: the symmetry of a model, and models aligned up to it."""

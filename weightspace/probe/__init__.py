@@ -1,0 +1,1 @@
+"""Probes: the loss around points of weight space."""

@@ -1,0 +1,1 @@
+"""Statistics of data that recipes ask for: folds over batches."""
