@@ -5,7 +5,8 @@ tuples, the same dtypes and bytes, as NumPy arrays; anything else is refused by
 name.  A checkpoint is written aside and renamed, so a path holds a whole tree
 or nothing.  Leaves are stored under `layer/kernel`, which other tools read; the
 rest (containers, empty arrays, the kind of a PRNG key, the `Member` record)
-lies beside them as one line of JSON.
+lies beside them as one line of JSON.  `open` reads single leaves, of other
+tools' checkpoints too.
 
 | in the tree | rule |
 | --- | --- |
@@ -25,6 +26,7 @@ lies beside them as one line of JSON.
 
 import json
 import os
+import pathlib
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +37,10 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from weightspace import layout
+from weightspace.readers import open
 from weightspace.types import Member, Params
+
+__all__ = ["member", "open", "restore", "save"]
 
 PathLike = str | os.PathLike[str]
 
@@ -192,10 +197,8 @@ def _record(path: str) -> dict[str, Any]:
   if _is_file(path):
     with safe_open(path, "np") as file:
       return json.loads((file.metadata() or {}).get(METADATA, "{}"))
-  if not os.path.exists(os.path.join(path, RECORD)):
-    return {}
-  with open(os.path.join(path, RECORD), encoding="utf-8") as stream:
-    return json.load(stream)
+  beside = pathlib.Path(path, RECORD)
+  return json.loads(beside.read_text("utf-8")) if beside.exists() else {}
 
 
 def _write_safetensors(path: str, arrays: dict[str, Any], record: str) -> None:
@@ -213,8 +216,7 @@ def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
 
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(path, layout.nest(arrays))
-  with open(os.path.join(path, RECORD), "w", encoding="utf-8") as stream:
-    stream.write(record)
+  pathlib.Path(path, RECORD).write_text(record, "utf-8")
 
 
 def _read_orbax(path: str) -> Params:
