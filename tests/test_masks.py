@@ -108,3 +108,10 @@ def test_one_bit_of_input_moves_half_of_the_output(what):
     flipped = bits(base | {what: base[what] ^ (1 << bit)})
     moved = jax.lax.population_count(bits(base) ^ flipped)
     assert abs(float(moved.mean()) / 32 - 0.5) < 0.01
+
+
+def test_masks_of_some_models_and_rows_are_those_of_the_whole():
+  key = jax.random.key(5)
+  whole = masks.uniform(key, 3, (4, 6, 5))
+  part = masks.uniform(key, 3, (2, 3, 5), first=1, start=2 * 5)
+  np.testing.assert_array_equal(part, whole[1:3, 2:5])

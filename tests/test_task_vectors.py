@@ -230,7 +230,7 @@ def test_steps_compose():
     (lambda: ws.merge.task_arithmetic(1.0, [[1.0]]), "weights have shape"),
     (
       lambda: ws.merge.task_arithmetic(1.0, [1.0])(STACK, base=BASE),
-      "1 weights: 3 models, expected 1",
+      "'weights' is made for 1 models, got 3",
     ),
     (lambda: ws.merge.ties(0.2)(STACK), "needs base="),
   ],

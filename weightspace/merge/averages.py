@@ -70,7 +70,7 @@ def linear(
       merge=lambda a, b: a + b,
     )
 
-  return chain(reduction("linear", fold, models=len(weights)))
+  return chain(reduction("linear", fold, models=len(weights), entrywise=True))
 
 
 def wise_ft(alpha: float | jax.Array) -> Recipe:
@@ -96,4 +96,4 @@ def wise_ft(alpha: float | jax.Array) -> Recipe:
   def edit(x: jax.Array, at: At) -> jax.Array:
     return (1 - alpha) * at.base + alpha * x
 
-  return chain(mean, Step("towards_base", edit, needs=("base",)))
+  return chain(mean, Step("towards_base", edit, ("base",), entrywise=True))

@@ -37,10 +37,11 @@ def drop(rate: Scalar, *, rescale: str = "inverse") -> Step:
   checks.option("rescale", rescale, RESCALES)
 
   def edit(x: jax.Array, at: Any) -> jax.Array:
-    drawn = masks.uniform(at.key, at.seed, x.shape)
+    drawn = masks.uniform(at.key, at.seed, x.shape, at.first, at.start)
     return rescaled(x, drawn < 1 - rate, 1 - rate, rescale)
 
-  return Step("drop", edit, needs=("key",))
+  entrywise = rescale in ("inverse", "none")
+  return Step("drop", edit, needs=("key",), entrywise=entrywise)
 
 
 def rescaled(x: jax.Array, kept: jax.Array, share: Any, rule: str) -> Any:

@@ -79,13 +79,27 @@ def draw(key: Key, model: Any, leaf: Any, position: jax.Array) -> jax.Array:
   return mix(mix(position ^ first) + second)
 
 
-def uniform(key: Key, leaf: Any, shape: tuple[int, ...]) -> jax.Array:
+def uniform(
+  key: Key,
+  leaf: Any,
+  shape: tuple[int, ...],
+  first: Any = 0,
+  start: int = 0,
+) -> jax.Array:
   """Return uniform numbers in [0, 1), multiples of 2^-24, for a leaf [M, ...].
+
+  Args:
+    key: a typed PRNG key.
+    leaf: uint32 hash of the leaf's path.
+    shape: [M, ...], of the leaf or of some models and rows of it.
+    first: the number of its first model.
+    start: the position in the leaf of its first entry.
 
   >>> uniform(jax.random.key(0), 7, (2, 3)).shape
   (2, 3)
   """
   models = np.arange(shape[0], dtype=np.uint32)
   models = models.reshape(-1, *[1] * (len(shape) - 1))
-  drawn = draw(key, models, leaf, positions(shape[1:])[None])
+  numbers = models + jnp.asarray(first, jnp.uint32)
+  drawn = draw(key, numbers, leaf, positions(shape[1:], start)[None])
   return (drawn >> 8).astype(jnp.float32) * np.float32(2**-24)

@@ -29,6 +29,8 @@ class At(NamedTuple):
   given: Any = None  # {name: this leaf of each statistic}
   measured: Any = None  # the value of the step's last measure
   local: Any = None  # what the step's `local` says of this leaf
+  first: Any = 0  # the number of the model at x[0]
+  start: int = 0  # the position in the leaf of the first entry of x[0]
 
 
 class Measure(NamedTuple):
@@ -57,6 +59,8 @@ class Step(NamedTuple):
   that use steps with other measures are measured apart.  `bind(paths)`, if any,
   gives the step for a tree of these leaves, or refuses it.
   `models` is the number of models that the step is made for, None for any.
+  An `entrywise` step edits each entry by itself: it may be given some of the
+  models and some rows of the leaf; `at.first` and `at.start` say which.
   """
 
   name: str
@@ -69,6 +73,7 @@ class Step(NamedTuple):
   bind: Callable[[tuple[str, ...]], "Step"] | None = None
   local: Callable[[jax.Array, At], Any] | None = None
   models: int | None = None
+  entrywise: bool = False
 
 
 def reduction(
@@ -76,12 +81,13 @@ def reduction(
   fold: Callable[[At], Fold],
   needs: tuple[str, ...] = (),
   models: int | None = None,
+  entrywise: bool = False,
 ) -> Step:
   """Return the step of a Fold over models; a Stack is the unrolled loop.
 
   `fold(at)` has `init(like)`, `update(state, (index, x))` and `value(state)`,
   so that models may also arrive one by one.  `models` is the M it is made for,
-  None for any.
+  None for any; `entrywise` as in `Step`.
 
   >>> mean.edit(jnp.array([2.0, 6.0]), At()).item()
   4.0
@@ -100,7 +106,15 @@ def reduction(
       state = made.update(state, (m, x[m]))
     return made.value(state)
 
-  return Step(name, edit, needs=needs, reduces=True, fold=fold, models=models)
+  return Step(
+    name,
+    edit,
+    needs=needs,
+    reduces=True,
+    fold=fold,
+    models=models,
+    entrywise=entrywise,
+  )
 
 
 def _running_mean(at: At) -> Fold:
@@ -117,6 +131,10 @@ def _plus_base(x: jax.Array, at: At) -> jax.Array:
   return x + (at.base if x.ndim == at.base.ndim else at.base[None])
 
 
-mean = reduction("mean", _running_mean)
-minus_base = Step("minus_base", lambda x, at: x - at.base[None], ("base",))
-plus_base = Step("plus_base", _plus_base, ("base",))
+def _minus_base(x: jax.Array, at: At) -> jax.Array:
+  return x - at.base[None]
+
+
+mean = reduction("mean", _running_mean, entrywise=True)
+minus_base = Step("minus_base", _minus_base, ("base",), entrywise=True)
+plus_base = Step("plus_base", _plus_base, ("base",), entrywise=True)

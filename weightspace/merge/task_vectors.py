@@ -25,7 +25,7 @@ Scalar = float | jax.Array
 
 def scaled(scale: Scalar) -> Step:
   """Return the step x -> scale x."""
-  return Step("scale", lambda x, at: scale * x)
+  return Step("scale", lambda x, at: scale * x, entrywise=True)
 
 
 def total(weights: Sequence[float] | jax.Array | None = None) -> Step:
@@ -40,7 +40,7 @@ def total(weights: Sequence[float] | jax.Array | None = None) -> Step:
       merge=lambda a, b: a + b,
     )
 
-  return reduction("total", fold)
+  return reduction("total", fold, entrywise=True)
 
 
 def weigher(what: str, weights: Any) -> Callable[[Any, Any], Any]:
@@ -58,13 +58,8 @@ def counted(weights: Any) -> tuple[Step, ...]:
   """Return the step that refuses another number of models than of weights."""
   if weights is None:
     return ()
-  count = len(weights)
-
-  def edit(x: jax.Array, at: At) -> jax.Array:
-    checks.count(f"{count} weights", x, exactly=count)
-    return x
-
-  return (Step("count", edit),)
+  same = Step("weights", lambda x, at: x, models=len(weights), entrywise=True)
+  return (same,)
 
 
 def task_arithmetic(
@@ -116,7 +111,7 @@ def transfer(scale: Scalar = 1.0) -> Recipe:
   def edit(x: jax.Array, at: At) -> jax.Array:
     return x + jnp.asarray(at.given["target"]).astype(x.dtype)
 
-  onto = Step("plus_target", edit, needs=("target",))
+  onto = Step("plus_target", edit, ("target",), entrywise=True)
   return chain(minus_base, total(), scaled(scale), onto)
 
 
@@ -146,4 +141,6 @@ def magmax(scale: Scalar = 1.0) -> Recipe:
       merge=further,
     )
 
-  return on_deltas(chain(reduction("furthest", fold), scaled(scale)))
+  return on_deltas(
+    chain(reduction("furthest", fold, entrywise=True), scaled(scale))
+  )
