@@ -38,17 +38,19 @@ def mix(word: Any) -> jax.Array:
   return word ^ (word >> 16)
 
 
-def positions(shape: tuple[int, ...], start: int = 0) -> jax.Array:
+def positions(shape: tuple[int, ...], start: Any = 0) -> jax.Array:
   """Return the row-major position of each entry of a leaf, modulo 2^32.
 
   Args:
     shape: of the leaf, or of a slice of whole rows of it.
-    start: position of the slice's first entry in the leaf.
+    start: position of the slice's first entry in the leaf; traced ones are
+      taken modulo 2^32 already.
 
   >>> positions((2, 2)).tolist()
   [[0, 1], [2, 3]]
   """
-  total = jnp.full(shape, start % WORD, jnp.uint32)
+  start = start % WORD if isinstance(start, int) else start
+  total = jnp.full(shape, start, jnp.uint32)
   for axis in range(len(shape)):
     stride = np.uint32(math.prod(shape[axis + 1 :]) % WORD)
     total += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
@@ -84,7 +86,7 @@ def uniform(
   leaf: Any,
   shape: tuple[int, ...],
   first: Any = 0,
-  start: int = 0,
+  start: Any = 0,
 ) -> jax.Array:
   """Return uniform numbers in [0, 1), multiples of 2^-24, for a leaf [M, ...].
 

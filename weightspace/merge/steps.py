@@ -29,8 +29,8 @@ class At(NamedTuple):
   given: Any = None  # {name: this leaf of each statistic}
   measured: Any = None  # the value of the step's last measure
   local: Any = None  # what the step's `local` says of this leaf
-  first: Any = 0  # the number of the model at x[0]
-  start: int = 0  # the position in the leaf of the first entry of x[0]
+  first: Any = np.uint32(0)  # the number of the model at x[0]
+  start: Any = np.uint32(0)  # the place in the leaf of the first entry of x[0]
 
 
 class Measure(NamedTuple):
