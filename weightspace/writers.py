@@ -47,22 +47,44 @@ class Writer(NamedTuple):
       ValueError: naming the leaf, when it is unknown or of another shape or
         dtype than planned, or when the disk is full.
     """
+    self.write_rows(key, leaf, None, True)
+
+  def write_rows(
+    self, key: str, part: Any, rows: slice | None, ends: bool
+  ) -> None:
+    """Put some rows of a leaf in their place; None for all of them.
+
+    Args:
+      key: the leaf.
+      part: its rows `rows`.
+      rows: a slice of the first axis, of step one.
+      ends: whether the leaf is whole with them.
+
+    Raises:
+      ValueError: as `write`.
+    """
     if key not in self.entries:
       raise ValueError(f"{self.path!r}: {key!r} is not planned")
-    entry, array = self.entries[key], np.asarray(leaf)
-    if (array.shape, array.dtype) != (entry.shape, entry.dtype):
+    entry, array = self.entries[key], np.asarray(part)
+    shape, before = entry.shape, 0
+    if rows is not None:
+      shape = (rows.stop - rows.start, *shape[1:])
+      before = rows.start * entry.size // max(entry.shape[0], 1)
+    if (array.shape, array.dtype) != (shape, entry.dtype):
       raise ValueError(
         f"{self.path!r}: {key!r} is {array.shape} {array.dtype}, expected"
-        f" {entry.shape} {entry.dtype}"
+        f" {shape} {entry.dtype}"
       )
     # The bytes of a strided array are not those of its values.
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     try:
-      _write_at(entry.file, entry.start, flat.data)
-      _append(os.path.join(self.aside, JOURNAL), json.dumps(key) + "\n")
+      _write_at(entry.file, entry.start + before, flat.data)
+      if ends:
+        _append(os.path.join(self.aside, JOURNAL), json.dumps(key) + "\n")
     except OSError as error:
       raise _refused(self.path, key, error) from error
-    self.done.add(key)
+    if ends:
+      self.done.add(key)
 
   def finish(self, extra: Mapping[str, str] | None = None) -> None:
     """Write the index and further text files, and rename the folder.

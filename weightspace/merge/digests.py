@@ -5,8 +5,8 @@ follows them: code, defaults, and whatever their closures hold, so that an
 interrupted merge goes on only under the recipe that began it.
 
 >>> from weightspace.merge.signs import ties
->>> digest(ties(0.2)) == digest(ties(0.2)), digest(ties(0.2)) == digest(ties(0.3))
-(True, False)
+>>> [digest(ties(0.2)) == digest(ties(other)) for other in (0.2, 0.3)]
+[True, False]
 """
 
 import functools
