@@ -1,0 +1,143 @@
+"""Squared gradients of single examples, summed over a batch.
+
+Every linear map that is used once per example is seen by what goes in and by
+the gradient of what comes out, all other parameters by their own gradients.
+
+>>> state = {"params": jnp.zeros((1, 2)), "sums": jnp.zeros((1, 2)),
+...          "examples": jnp.zeros((), int)}
+>>> added = add_batch(state, {"x": jnp.array([[2.0]])}, jax.random.key(0),
+...                   lambda w, x: x @ w, "exact", 1)
+>>> added["sums"].round(4).tolist()
+[[1.0, 1.0]]
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from weightspace import linear_maps, products
+from weightspace.products import Map
+from weightspace.statistics import squares, streams
+from weightspace.types import Apply, Data, Key, Params
+
+
+def covered(maps: list[Map]) -> list[Map]:
+  """Return the maps of the parameters that are used once per example."""
+  uses: dict[Any, int] = {}
+  for at in maps:
+    uses[at.leaf, at.taken] = uses.get((at.leaf, at.taken), 0) + 1
+  shared = {leaf for (leaf, _), count in uses.items() if count > 1}
+  return [at for at in maps if at.leaf not in shared]
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "kind", "samples"))
+def add_batch(
+  state: Any, batch: Data, key: Key, apply: Apply, kind: str, samples: int
+) -> Any:
+  """Return the sums and the number of examples with those of a batch."""
+  count = len(jax.tree.leaves(batch["x"])[0])
+  places = state["examples"] + jnp.arange(count)
+  params = streams.wide(state["params"])
+  leaves, structure = jax.tree.flatten(params)
+  maps = covered(linear_maps.find(apply, params, streams.example(batch["x"])))
+  mapped = {at.leaf for at in maps}
+  others = {
+    str(n): leaf
+    for n, leaf in enumerate(leaves)
+    if n not in mapped and jnp.issubdtype(leaf.dtype, jnp.floating)
+  }
+
+  def logits(extras: Any, others: Any, x: Any) -> Any:
+    inputs = []
+
+    def visit(number: int, at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
+      inputs.append(at.features(a))
+      return b + extras[number].astype(b.dtype)
+
+    full = [others.get(str(n), leaf) for n, leaf in enumerate(leaves)]
+    tree = jax.tree.unflatten(structure, full)
+    out = linear_maps.run(apply, tree, x, maps, visit)
+    return out[0].astype(jnp.float32), inputs
+
+  def gradients(one: Data, place: jax.Array) -> Any:
+    x = jax.tree.map(lambda a: a[None], one["x"])
+    extras = [
+      jnp.zeros(shape.shape) for shape in _outputs(apply, params, x, maps)
+    ]
+    out, pull, inputs = jax.vjp(
+      lambda e, o: logits(e, o, x), extras, others, has_aux=True
+    )
+    own = jax.random.fold_in(key, place)
+    rows = _cotangents(out, kind, one.get("y"), own, samples)
+    given, rest = jax.vmap(pull)(rows)
+    given = [jax.vmap(at.results)(g) for at, g in zip(maps, given)]
+    return inputs, given, jax.tree.map(lambda g: (g**2).sum(0), rest)
+
+  inputs, given, rest = jax.vmap(gradients)(batch, places)
+  found = {n: g.sum(0) for n, g in rest.items()}
+  for leaf in mapped:
+    parts = [
+      (at, _expanded(at, squares.summed(x.astype(jnp.float32), g)))
+      for at, x, g in zip(maps, inputs, given)
+      if at.leaf == leaf
+    ]
+    found[str(leaf)] = products.joined(parts[0][0], parts)
+  sums = [
+    total + found[str(n)].astype(total.dtype) if str(n) in found else total
+    for n, total in enumerate(jax.tree.leaves(state["sums"]))
+  ]
+  return {
+    "sums": jax.tree.unflatten(structure, sums),
+    "examples": state["examples"] + count,
+  }
+
+
+def _outputs(
+  apply: Apply, params: Params, x: Any, maps: list[Map]
+) -> list[Any]:
+  """Return the shapes of what comes out of each map."""
+  shapes: list[Any] = []
+
+  def visit(number: int, at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
+    shapes.append(jax.ShapeDtypeStruct(jnp.shape(b), b.dtype))
+    return b
+
+  jax.eval_shape(
+    lambda p, x: linear_maps.run(apply, p, x, maps, visit), params, x
+  )
+  return shapes
+
+
+def _expanded(at: Map, value: jax.Array) -> jax.Array:
+  """Return [batch, in, out] as the leaf, indexed axes of length one."""
+  shaped = products.as_leaf(at, value)
+  for axis in sorted(axis for axis, _ in at.taken):
+    shaped = jnp.expand_dims(shaped, axis)
+  return shaped
+
+
+def _cotangents(
+  logits: jax.Array, kind: str, labels: Any, key: Key, samples: int
+) -> jax.Array:
+  """Return rows whose squared gradients sum to one example's expectation.
+
+  d log p(y) / d logits is one-hot(y) - p.  Labels of different positions are
+  independent and each has mean zero, so positions add up one by one.
+  """
+  shares = jax.nn.softmax(logits)
+  classes, lead = logits.shape[-1], logits.shape[:-1]
+  if kind == "empirical":
+    return (jax.nn.one_hot(labels, classes) - shares)[None]
+  if kind == "sampled":
+    drawn = jax.random.categorical(key, logits, shape=(samples, *lead))
+    rows = jax.nn.one_hot(drawn, classes) - shares[None]
+    return rows / math.sqrt(samples)
+  flat = shares.reshape(-1, classes)
+  rows = jnp.sqrt(flat)[:, :, None] * (
+    jnp.eye(classes)[None] - flat[:, None, :]
+  )
+  apart = jnp.eye(len(flat))[:, None, :, None] * rows[:, :, None, :]
+  return apart.reshape(-1, *lead, classes)
