@@ -209,7 +209,7 @@ def test_a_threshold_of_zero_keeps_all_and_density_one_needs_no_pass():
   step = trims.trim(0.5, scope="tensor")
   zeros = jnp.zeros((2, 6))
   np.testing.assert_array_equal(
-    step.edit(zeros, At(local=step.local(zeros, At()))), zeros
+    step.edit(zeros, At(local=thresholds.through(step.local, zeros))), zeros
   )
   assert not trims.trim(1.0).measures
 

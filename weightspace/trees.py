@@ -85,9 +85,9 @@ def check_same(like: Params, tree: Params, what: str) -> None:
   for path, leaf in wanted.items():
     if path not in got:
       raise ValueError(f"{what}: {path!r} is missing")
-    expected = f"{np.shape(leaf)} {jnp.result_type(leaf)}"
-    found = f"{np.shape(got[path])} {jnp.result_type(got[path])}"
-    if expected != found:
+    kinds = _kind(leaf), _kind(got[path])
+    if kinds[0] != kinds[1]:
+      expected, found = (f"{shape} {dtype}" for shape, dtype in kinds)
       raise ValueError(f"{what}: {path!r} is {found}, expected {expected}")
   for path in got:
     if path not in wanted:
@@ -100,13 +100,63 @@ def check_same(like: Params, tree: Params, what: str) -> None:
     )
 
 
+def _kind(leaf: Any) -> tuple[Any, Any]:
+  # Arrays are asked first: the general way takes longer than a small merge.
+  if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+    return leaf.shape, leaf.dtype
+  return np.shape(leaf), jnp.result_type(leaf)
+
+
 @jax.jit
-def _has_nan(leaves: list[jax.Array]) -> jax.Array:
+def _have_nan(leaves: list[jax.Array]) -> jax.Array:
   return jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
+
+
+def on_host(x: Any) -> bool:
+  """Tell whether NumPy can look at an array without moving it."""
+  devices = x.devices() if isinstance(x, jax.Array) else set()
+  return len(devices) < 2 and all(d.platform == "cpu" for d in devices)
+
+
+def any_nan(leaves: list[Any]) -> list[bool]:
+  """Tell of each of some arrays of numbers whether it holds a NaN.
+
+  >>> any_nan([np.float32([1.0, np.nan]), np.float32([1.0, -np.inf])])
+  [True, False]
+  """
+  found = {i: _nan_on_host(x) for i, x in enumerate(leaves) if on_host(x)}
+  far = [i for i in range(len(leaves)) if i not in found]
+  if far:
+    # Concrete values may be met while something else is traced.
+    with jax.ensure_compile_time_eval():
+      bad = np.asarray(_have_nan([leaves[i] for i in far]))
+    found |= zip(far, bad.tolist())
+  return [found[i] for i in range(len(leaves))]
+
+
+def _nan_on_host(x: Any) -> bool:
+  """Find NaN by their bits, at the speed of memory.
+
+  The positive ones are the largest integers, the negative ones the largest
+  unsigned integers.
+  """
+  x = np.asarray(x)
+  if jnp.issubdtype(x.dtype, jnp.complexfloating):
+    return _nan_on_host(x.real) or _nan_on_host(x.imag)
+  if not x.size or x.dtype.itemsize == 1:
+    return bool(np.isnan(x.astype(np.float32)).any())
+  integer, word = f"i{x.dtype.itemsize}", f"u{x.dtype.itemsize}"
+  ends = np.array([np.inf, -np.inf], x.dtype)
+  return bool(
+    x.view(integer).max() > ends.view(integer)[0]
+    or x.view(word).max() > ends.view(word)[1]
+  )
 
 
 def spread(prefix: Any, tree: Params, what: str) -> Any:
   """Give each leaf of `tree` its leaf of a prefix tree.
+
+  A list of trees of the structure of `tree`, one per model, is first stacked.
 
   Raises:
     ValueError: at the first path that has no leaf, or is not in `tree`.
@@ -114,6 +164,10 @@ def spread(prefix: Any, tree: Params, what: str) -> Any:
   >>> spread({"a": 1.0}, {"a": {"w": 0, "b": 0}}, "rates")
   {'a': {'b': 1.0, 'w': 1.0}}
   """
+  if isinstance(prefix, list | tuple) and prefix:
+    whole: Any = jax.tree.structure(tree)
+    if all(jax.tree.structure(one) == whole for one in prefix):
+      prefix = jax.tree.map(lambda *xs: _stacked(what, *xs), *prefix)
   given, wanted = names(prefix), names(tree)
 
   def covers(upper: str, path: str) -> bool:
@@ -128,6 +182,18 @@ def spread(prefix: Any, tree: Params, what: str) -> Any:
   return jax.tree.broadcast(prefix, tree)
 
 
+def _stacked(what: str, *leaves: Any) -> jax.Array:
+  """Stack leaves of one shape."""
+  shapes = [np.shape(leaf) for leaf in leaves]
+  for index, shape in enumerate(shapes):
+    if shape != shapes[0]:
+      raise ValueError(
+        f"{what}: of model {index} has a leaf {shape}, expected {shapes[0]} as"
+        " of model 0"
+      )
+  return jnp.stack([jnp.asarray(leaf) for leaf in leaves])
+
+
 def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
   """Raise a ValueError at the first NaN; pass over traced values.
 
@@ -136,10 +202,7 @@ def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
   floats = {p: leaf for p, leaf in named(tree).items() if inexact(leaf)}
   if not floats or not concrete(tree):
     return
-  # Concrete values may be met while something else is traced.
-  with jax.ensure_compile_time_eval():
-    found = np.asarray(_has_nan(list(floats.values())))
-  for path, bad in zip(floats, found):
+  for path, bad in zip(floats, any_nan(list(floats.values()))):
     if bad:
       where = np.argwhere(np.isnan(np.asarray(floats[path], np.complex64)))[0]
       model = f" of model {where[0]}" if stacked else ""

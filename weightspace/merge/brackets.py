@@ -71,12 +71,6 @@ def seen(x: Any) -> bool:
   return trees.concrete(x) and getattr(x, "is_fully_addressable", True)
 
 
-def on_host(x: Any) -> bool:
-  """Tell whether NumPy can look at an array without moving it."""
-  devices = x.devices() if isinstance(x, jax.Array) else set()
-  return len(devices) < 2 and all(d.platform == "cpu" for d in devices)
-
-
 def thin(x: jax.Array) -> tuple[jax.Array, np.ndarray]:
   """Return one in STRIDE entries [M, s] of a leaf, and the leaf's shape."""
   flat = x.reshape(len(x), -1)
@@ -87,30 +81,45 @@ def thin(x: jax.Array) -> tuple[jax.Array, np.ndarray]:
 def bracket(
   sampled: list[tuple[np.ndarray, int]], rank: Rank, signed: bool
 ) -> Bracket | None:
-  """Return the order statistics six standard errors round the k-th.
+  """Return the order statistics four standard errors round the k-th.
 
   Args:
     sampled: of each leaf, some values [M, s] and the number of all.
     rank: the one that is wanted; None comes back where it is traced.
     signed: rank values instead of magnitudes.
   """
-  wanted = rank(sum(size for _, size in sampled))
+  total = sum(size for _, size in sampled)
+  wanted = rank(total)
   if not sampled or not trees.concrete(wanted):
     return None
   k = int(wanted.high) * counts.BASE + int(wanted.low)
   values = words(np.concatenate([v for v, _ in sampled], 1), signed)
   each = [np.full(v.shape[1], n / max(v.shape[1], 1)) for v, n in sampled]
   weights = np.concatenate(each)
-  parts = [n * n / v.shape[1] for v, n in sampled if v.shape[1] < n]
-  margin = 3 * math.sqrt(sum(parts))
+  # At most the variance of one share k / n in all leaves.
+  share = weights.max(initial=1) if weights.max(initial=1) > 1 else 0
+  margin = 4 * math.sqrt(share * k * (total - k) / max(total, 1)) + share
   low, high = [], []
   for row in values:
-    order = np.argsort(row)[::-1]
-    ranks = np.cumsum(weights[order])
+    row, ranks = _ranked(row, weights)
     first, last = np.searchsorted(ranks, [k - margin - 0.5, k + margin - 0.5])
-    high.append(row[order[first]] if k > margin else np.iinfo(row.dtype).max)
-    low.append(row[order[last]] if last < len(row) else 0)
+    high.append(row[first] if k > margin else np.iinfo(row.dtype).max)
+    low.append(row[last] if last < len(row) else 0)
   return Bracket(np.array(low, row.dtype), np.array(high, row.dtype), k)
+
+
+def _ranked(
+  row: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return words from the largest on, and the sums of their weights."""
+  if row.dtype.itemsize > 4:
+    order = np.argsort(row)[::-1]
+    return row[order], np.cumsum(weights[order])
+  # NumPy sorts integers ten times faster than it finds their order.
+  place = np.arange(len(row), dtype=np.uint64)
+  both = np.sort(row.astype(np.uint64) << np.uint64(32) | place)[::-1]
+  row = (both >> np.uint64(32)).astype(row.dtype)
+  return row, np.cumsum(weights[both & np.uint64(2**32 - 1)])
 
 
 def find(x: Any, low: Any, high: Any, signed: bool) -> Found:
@@ -119,17 +128,21 @@ def find(x: Any, low: Any, high: Any, signed: bool) -> Found:
   inside = [np.zeros(0, first.dtype)]
   for part in _parts(x):
     word = words(part, signed)
-    # count_nonzero of NumPy is twenty times faster than the sum of a mask.
-    number = np.count_nonzero if isinstance(part, np.ndarray) else jnp.sum
-    above += int(number(word > high))
+    # NumPy counts faster than it sums a mask, and finds and takes places faster
+    # than it applies one.
+    host = isinstance(part, np.ndarray)
+    above += int((np.count_nonzero if host else jnp.sum)(word > high))
     if first <= high:
-      inside.append(np.asarray(word[word - first <= high - first]))
+      mask = word - first <= high - first
+      inside.append(
+        word.take(np.flatnonzero(mask)) if host else np.asarray(word[mask])
+      )
   return Found(above, np.concatenate(inside))
 
 
 def _parts(x: Any) -> Iterator[Any]:
   """Yield a leaf in pieces: for NumPy, chunks that stay in cache."""
-  if not on_host(x):
+  if not trees.on_host(x):
     yield x.reshape(-1)
     return
   flat = np.asarray(x).reshape(-1)
@@ -150,7 +163,7 @@ def choose(
     if k <= above:
       missed, low[m], high[m] = True, high[m], np.iinfo(high.dtype).max
     elif place >= 0:
-      chosen[m] = np.partition(inside, place)[place]
+      chosen[m] = np.sort(inside)[place]
     elif low[m] > 0:
       missed, low[m], high[m] = True, 0, low[m]
   return Bracket(low, high, k) if missed else floats(chosen, signed)

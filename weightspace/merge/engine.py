@@ -7,20 +7,25 @@ functions over a stream of `(path, leaf)`.
 2.0
 """
 
+import functools
+import operator
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import means, trees
 from weightspace.merge import steps
 from weightspace.types import Key, Params, Stack
 
 Chain = tuple[steps.Step, ...]
-Stream = Callable[[], Iterable[tuple[str, jax.Array]]]  # one pass over leaves
+Leaf = jax.Array | tuple[Any, ...]  # [M, ...], or M arrays [...]
+Stream = Callable[[], Iterable[tuple[str, Leaf]]]  # one pass over leaves
+
+PIECE = 2**18  # entries of a leaf that are looked at at once, to stay in cache
 
 
 def check_given(
@@ -29,8 +34,12 @@ def check_given(
   base: Params | None,
   key: Key | None,
   statistics: dict[str, Any],
+  finite: bool = True,
 ) -> dict[str, Any]:
-  """Refuse missing, unknown or ill-shaped inputs by name, before any work."""
+  """Refuse missing, unknown or ill-shaped inputs by name, before any work.
+
+  Without `finite`, a base that the steps need is not searched for NaN.
+  """
   count = trees.size(stack)
   for step in chained:
     if step.models not in (None, count):
@@ -54,7 +63,8 @@ def check_given(
       lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), stack
     )
     trees.check_same(like, base, "base")
-    trees.check_finite(base, "base")
+    if finite or "base" not in needs:
+      trees.check_finite(base, "base")
   trees.check_finite(statistics, "recipe")
   return {
     name: trees.named(trees.spread(tree, stack, name))
@@ -79,6 +89,23 @@ def leaf_contexts(
     )
     for path in leaves
   }
+
+
+def _example(x: Leaf) -> Any:
+  return x[0] if isinstance(x, tuple) else x
+
+
+def _is_number(x: Leaf) -> bool:
+  return trees.inexact(_example(x))
+
+
+def _stacked(x: Leaf) -> jax.Array:
+  return jnp.stack(x) if isinstance(x, tuple) else x
+
+
+def _entrywise(step: steps.Step) -> bool:
+  """Tell whether a step edits entry by entry, once its `local` is known."""
+  return step.entrywise or isinstance(step.local, tuple)
 
 
 def _widen(x: Any) -> Any:
@@ -107,57 +134,146 @@ def at_path(chained: Chain, path: str) -> tuple[steps.Step, ...]:
   return tuple(s.resolve(path) if s.resolve else s for s in chained)
 
 
-def _apply(
+def through(
   chained: Sequence[steps.Step],
-  x: jax.Array,
+  leaf: Leaf,
   at: steps.At,
-  measured: tuple[Any, ...],
+  measured: tuple[Any, ...] = (),
   known: tuple[Any, ...] = (),
 ) -> jax.Array:
   """Run a leaf through steps; the i-th uses `measured[i]` and `known[i]`."""
-  x, at = _widen(x), at._replace(base=_widen(at.base))
+  x, at = jax.tree.map(_widen, leaf), at._replace(base=_widen(at.base))
   for index, step in enumerate(chained):
     value = measured[index] if index < len(measured) else None
     at = at._replace(measured=value, local=None)
     if step.local:
-      found = known[index] if index < len(known) else step.local(x, at)
-      at = at._replace(local=found)
-    x = step.edit(x, at)
-  return x
+      if index < len(known):
+        at = at._replace(local=known[index])
+      else:
+        x = _stacked(x)
+        at = at._replace(local=_of_leaf(step, x, at))
+    x = _edited(step, x, at)
+  return _stacked(x)
+
+
+def _edited(step: steps.Step, x: Leaf, at: steps.At) -> Leaf:
+  """Return the edit of a leaf; models that come apart stay so where they can.
+
+  XLA does not see through the stack of arrays that are edited after it.
+  """
+  if not isinstance(x, tuple) or not _entrywise(step):
+    return step.edit(_stacked(x), at)
+  if not step.reduces:
+    return tuple(
+      step.edit(one[None], at._replace(first=np.uint32(m)))[0]
+      for m, one in enumerate(x)
+    )
+  if step.fold is None or len(x) > means.UNROLL:
+    return step.edit(_stacked(x), at)
+  fold = step.fold(at)
+  state = fold.init(x[0])
+  for item in enumerate(x):
+    state = fold.update(state, item)
+  return fold.value(state)
+
+
+def _of_leaf(step: steps.Step, x: jax.Array, at: steps.At) -> Any:
+  """Return the `local` of a step."""
+  if callable(step.local):
+    return step.local(x, at)
+  return steps.through(step.local or (), x, at)
 
 
 def _view(
   chained: Chain,
   fold: steps.Fold | steps.Measure,
-  x: jax.Array,
+  leaf: Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...] = (),
 ) -> Any:
   """Return what a measure sees of a leaf behind these steps."""
-  x = _apply(chained, x, at, measured, known)
-  view = getattr(fold, "view", None)
-  return view(x, at._replace(base=_widen(at.base))) if view else x
+  x = through(chained, leaf, at, measured, known)
+  return steps.view(fold, x, at._replace(base=_widen(at.base)))
 
 
-_apply_compiled = jax.jit(_apply, static_argnums=0)
+_through_compiled = jax.jit(through, static_argnums=0)
 _view_compiled = jax.jit(_view, static_argnums=(0, 1))
 
 
+def _seen(
+  chained: Chain,
+  fold: steps.Fold | steps.Measure,
+  leaf: Leaf,
+  at: steps.At,
+  measured: tuple[Any, ...],
+  known: tuple[Any, ...],
+) -> Iterator[tuple[Any, steps.At]]:
+  """Yield what a measure is to be updated with: views of a leaf, or pieces."""
+  for part, there in _pieces(chained, fold, leaf, at):
+    yield _view_compiled(chained, fold, part, there, measured, known), there
+
+
+def _pieces(
+  chained: Chain, fold: steps.Fold | steps.Measure, leaf: Leaf, at: steps.At
+) -> Iterator[tuple[Leaf, steps.At]]:
+  """Yield a leaf, in pieces [n] where it is long, on the host, and may be."""
+  if not (
+    isinstance(leaf, tuple)
+    and leaf[0].size >= 2 * PIECE
+    and getattr(fold, "pieces", False)
+    and all(map(_entrywise, chained))
+    and not at.given
+    and all(map(trees.on_host, leaf))
+  ):
+    yield leaf, at
+    return
+  flat = [np.asarray(x).reshape(-1) for x in leaf]
+  base = None if at.base is None else np.asarray(at.base).reshape(-1)
+  for start in range(0, leaf[0].size, PIECE):
+    cut = slice(start, start + PIECE)
+    there = at._replace(start=np.uint32((int(at.start) + start) % 2**32))
+    if base is not None:
+      there = there._replace(base=base[cut])
+    yield tuple(x[cut] for x in flat), there
+
+
 def look(
-  chained: Chain, x: jax.Array, at: steps.At, measured: tuple[Any, ...]
+  chained: Chain, leaf: Leaf, at: steps.At, measured: tuple[Any, ...]
 ) -> tuple[Any, ...]:
   """Return the `local` of each step, taken outside the compiled program."""
-  known: list[Any] = []
+  known: tuple[Any, ...] = ()
   last = max((i for i, s in enumerate(chained) if s.local), default=-1)
   for index, step in enumerate(chained[: last + 1]):
     found = None
-    if step.local and trees.inexact(x):
-      before = chained[:index]
-      edited = _apply_compiled(before, x, at, measured[:index], tuple(known))
-      found = step.local(edited, at)
-    known.append(found)
-  return tuple(known)
+    if step.local and _is_number(leaf):
+      before, seen = chained[:index], measured[:index]
+      if callable(step.local):
+        edited = _through_compiled(before, leaf, at, seen, known)
+        found = step.local(edited, at)
+      else:
+        found = _measured(before, step.local, leaf, at, seen, known)
+    known = (*known, found)
+  return known
+
+
+def _measured(
+  chained: Chain,
+  folds: Sequence[steps.Measure],
+  leaf: Leaf,
+  at: steps.At,
+  measured: tuple[Any, ...],
+  known: tuple[Any, ...],
+) -> Any:
+  """Return what measures say of one leaf behind these steps."""
+  value: Any = None
+  for fold in folds:
+    state = fold.init(value)
+    if state is not None:
+      for item in _seen(chained, fold, leaf, at, measured, known):
+        state = fold.update(state, item)
+      value = fold.value(state)
+  return value
 
 
 def stages(
@@ -165,25 +281,41 @@ def stages(
 ) -> list[jax.Array]:
   """Return a leaf as it came and as it left each step."""
   return [
-    _apply(chained[:index], x, at, measured)
+    through(chained[:index], x, at, measured)
     for index in range(len(chained) + 1)
   ]
 
 
 def finish(
   chained: Chain,
-  x: jax.Array,
+  leaf: Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...] = (),
+  marked: bool = False,
 ) -> jax.Array:
-  """Return one merged leaf in its input dtype."""
-  if not trees.inexact(x):
-    return x[0] if any(step.reduces for step in chained) else x
-  return _apply(chained, x, at, measured, known).astype(x.dtype)
+  """Return one merged leaf in its input dtype.
+
+  Where it is to be `marked`, entries of which an input is NaN are NaN.
+  """
+  if not _is_number(leaf):
+    reduces = any(step.reduces for step in chained)
+    return leaf[0] if reduces else _stacked(leaf)
+  x = through(chained, leaf, at, measured, known)
+  if marked:
+    bad = _nan_somewhere(leaf, at.base)
+    bad = bad if bad.ndim == x.ndim else bad[None]
+    x = jnp.where(bad, jnp.nan, x)
+  return x.astype(jnp.result_type(_example(leaf)))
 
 
-finish_compiled = jax.jit(finish, static_argnums=0)
+def _nan_somewhere(leaf: Leaf, base: Any) -> jax.Array:
+  """Tell for each entry [...] whether a model or the base has a NaN there."""
+  inputs = [*leaf, *([] if base is None else [base])]
+  return functools.reduce(operator.or_, (jnp.isnan(_widen(x)) for x in inputs))
+
+
+finish_compiled = jax.jit(finish, static_argnums=0, static_argnames="marked")
 
 
 def measure(
@@ -199,7 +331,6 @@ def measure(
   `compiled`, leaves come to a measure through one program each.
   """
   measured: list[dict[Any, Any]] = []
-  view = _view_compiled if compiled else _view
   for index in range(len(chained)):
     values: dict[Any, Any] = {}
     groups = {at_path(chained, path)[index].measures: None for path in ats}
@@ -210,12 +341,16 @@ def measure(
       for path, x in stream() if states else ():
         resolved, at = at_path(chained, path), ats[path]
         m, before = resolved[index].measures, resolved[:index]
-        if m not in states or not trees.inexact(x):
+        if m not in states or not _is_number(x):
           continue
         seen = measured_at(before, measured)
-        known = look(before, x, at, seen) if compiled else ()
-        item = view(before, folds[m], x, at, seen, known)
-        states[m] = folds[m].update(states[m], (item, at))
+        if not compiled:
+          item = _view(before, folds[m], x, at, seen)
+          states[m] = folds[m].update(states[m], (item, at))
+          continue
+        known = look(before, x, at, seen)
+        for pair in _seen(before, folds[m], x, at, seen, known):
+          states[m] = folds[m].update(states[m], pair)
       values |= {m: folds[m].value(state) for m, state in states.items()}
     measured.append(values)
   return measured

@@ -114,9 +114,8 @@ def run(
 ) -> Params:
   """Merge a list of models, stacking one leaf at a time.
 
-  The same as `recipe(stack(models), base=...)` with the memory of one stacked
-  leaf instead of a Stack; each leaf runs under jit, and leaves of one shape
-  share a program.
+  The same as `recipe(stack(models), base=...)` without a Stack: leaf by leaf,
+  each under jit, where leaves of one shape share a program.
 
   Args:
     recipe: a Recipe whose measures, if any, take one pass over leaves each.
@@ -136,19 +135,19 @@ def run(
   2.0
   """
   models = trees.as_models(models, "run")
-  for index, model in enumerate(models):
-    trees.check_finite(model, f"model {index}")
   count = len(models)
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((count, *jnp.shape(x)), jnp.result_type(x)),
     models[0],
   )
-  sources = engine.check_given(recipe.steps, like, base, key, statistics)
+  sources = engine.check_given(
+    recipe.steps, like, base, key, statistics, finite=False
+  )
   columns = [trees.named(model) for model in models]
 
-  def leaves() -> Iterator[tuple[str, jax.Array]]:
+  def leaves() -> Iterator[tuple[str, engine.Leaf]]:
     for path in columns[0]:
-      yield path, jnp.stack([jnp.asarray(column[path]) for column in columns])
+      yield path, tuple(jnp.asarray(column[path]) for column in columns)
 
   bound = engine.bind(recipe.steps, columns[0])
   ats = engine.leaf_contexts(columns[0], base, key, sources)
@@ -158,5 +157,20 @@ def run(
     chained, at = engine.at_path(bound, path), ats[path]
     seen = engine.measured_at(chained, measured)
     known = engine.look(chained, x, at, seen)
-    merged.append(engine.finish_compiled(chained, x, at, seen, known))
+    leaf = engine.finish_compiled(chained, x, at, seen, known, marked=True)
+    _check_marked(leaf, path, models, base)
+    merged.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)
+
+
+def _check_marked(
+  leaf: jax.Array, path: str, models: Sequence[Params], base: Params | None
+) -> None:
+  """Raise a ValueError where a merged leaf is NaN because an input is.
+
+  The inputs are read once, to be merged; their NaN show in what comes out.
+  """
+  if trees.inexact(leaf) and trees.any_nan([leaf])[0]:
+    inputs = [(f"model {index}", m) for index, m in enumerate(models)]
+    for what, tree in [*inputs, *([] if base is None else [("base", base)])]:
+      trees.check_finite(tree, what)

@@ -227,7 +227,7 @@ def _measured_by_all(steps: tuple[Step, ...]) -> list[Step]:
     return step._replace(
       edit=lambda x, at: step.edit(x, seen(at)),
       fold=fold and (lambda at: fold(seen(at))),
-      local=local and (lambda x, at: local(x, seen(at))),
+      local=(lambda x, at: local(x, seen(at))) if callable(local) else local,
       measures=measures,
     )
 

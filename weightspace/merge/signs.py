@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightspace import trees
 from weightspace.merge import checks, counts, trims
 from weightspace.merge.recipe import Recipe, chain, on_deltas
 from weightspace.merge.steps import At, Measure, Step, reduction
@@ -109,19 +110,16 @@ def disjoint(
     return weigh(m, x) if elect == "mass" else jnp.sign(weigh(m, x))
 
   def fold(at: At) -> Fold:
-    rule = {"plus": 1.0, "zero": 0.0, "majority": at.measured}[tie]
+    prevails = at.measured if scope == "global" else at.local
+    rule = {"plus": 1.0, "zero": 0.0, "majority": prevails}[tie]
     return _two_sides(combine, weigh, vote, rule)
 
-  step = reduction("disjoint", fold)
+  step = reduction("disjoint", fold, entrywise=True)
   if tie != "majority":
     return step
   if scope == "global":
     return step._replace(measures=(_majority(vote),))
-
-  def edit(x: jax.Array, at: At) -> jax.Array:
-    return step.edit(x, at._replace(measured=_prevailing(_signs(vote, x))))
-
-  return Step("disjoint", edit, reduces=True)
+  return step._replace(local=(_majority(vote),), entrywise=False)
 
 
 def _two_sides(combine: str, weigh: Any, vote: Any, tie: Any) -> Fold:
@@ -177,9 +175,17 @@ def _prevailing(signs: tuple[Any, Any]) -> jax.Array:
 def _majority(vote: Any) -> Measure:
   """Return the measure that yields the sign most entries elect."""
   zero = counts.Count(np.uint32(0), np.uint32(0))
+
+  def update(state: Any, item: Any) -> Any:
+    # On the host, where the sum of two numbers needs no program.
+    found = item[0]
+    found = jax.tree.map(np.asarray, found) if trees.concrete(found) else found
+    return tuple(map(counts.add, state, found))
+
   return Measure(
     init=lambda _: (zero, zero),
-    update=lambda state, item: tuple(map(counts.add, state, item[0])),
+    update=update,
     value=_prevailing,
     view=lambda x, at: _signs(vote, x),
+    pieces=True,
   )

@@ -9,7 +9,7 @@ has `measures`, folds over leaves that take one pass each.
 [1.0, 3.0]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,12 +37,14 @@ class Measure(NamedTuple):
   """A Fold over leaves that looks at `view(x, at)` of each, not at all of x.
 
   Under `run` the view is part of the compiled program that edits the leaf.
+  `pieces` says that a leaf may come as several, cut along its entries.
   """
 
   init: Callable[[Any], Any]
   update: Callable[[Any, Any], Any]
   value: Callable[[Any], Any]
   view: Callable[[jax.Array, At], Any] | None = None
+  pieces: bool = False
 
 
 class Step(NamedTuple):
@@ -52,8 +54,9 @@ class Step(NamedTuple):
   A measure is a Fold over `(x, at)` of all leaves as they reach this step; its
   `init` is given the value of the measure before it (None for the first), and
   returns None where that value stands and the pass can be skipped.
-  `local(x, at)`, if any, is what `edit` wants to know of the whole leaf; `run`
-  takes it outside the compiled program, where NumPy may do it.
+  `local`, if any, is what `edit` wants to know of the whole leaf; `run` takes
+  it outside the compiled program, where NumPy may do it.  It is a function of
+  `(x, at)`; or, in a step that is `entrywise` but for it, measures of the leaf.
   `fold(at)`, if any, is the same reduction as a Fold over `(index, x)`, model
   by model.  `resolve(path)`, if any, gives the step that one leaf uses; leaves
   that use steps with other measures are measured apart.  `bind(paths)`, if any,
@@ -71,9 +74,32 @@ class Step(NamedTuple):
   fold: Callable[[At], Fold] | None = None
   resolve: Callable[[str], "Step"] | None = None
   bind: Callable[[tuple[str, ...]], "Step"] | None = None
-  local: Callable[[jax.Array, At], Any] | None = None
+  local: Callable[[jax.Array, At], Any] | tuple[Measure, ...] | None = None
   models: int | None = None
   entrywise: bool = False
+
+
+def view(fold: Fold | Measure, x: jax.Array, at: At) -> Any:
+  """Return what a measure sees of a leaf."""
+  look = getattr(fold, "view", None)
+  return look(x, at) if look else x
+
+
+def through(
+  folds: Sequence[Fold | Measure], x: jax.Array, at: At | None = None
+) -> Any:
+  """Return what measures say of one leaf.
+
+  >>> top = Fold(lambda _: 0.0, lambda s, item: s + item[0].max(), lambda s: s)
+  >>> through([top], jnp.array([1.0, 2.0])).item()
+  2.0
+  """
+  value, at = None, at or At()
+  for fold in folds:
+    state = fold.init(value)
+    if state is not None:
+      value = fold.value(fold.update(state, (view(fold, x, at), at)))
+  return value
 
 
 def reduction(

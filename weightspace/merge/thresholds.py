@@ -21,7 +21,7 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.merge import brackets, counts
-from weightspace.merge.steps import At, Measure
+from weightspace.merge.steps import At, Measure, through
 
 SAMPLED = 2**20  # entries from which on a sample narrows the search
 
@@ -118,7 +118,7 @@ def of_rows(x: jax.Array, k: Any) -> jax.Array:
   >>> of_rows(jnp.array([[1.0, -2.0], [4.0, 3.0]]), 2).tolist()
   [[1.0], [3.0]]
   """
-  if brackets.seen(x) and brackets.on_host(x) and trees.concrete(k):
+  if brackets.seen(x) and trees.on_host(x) and trees.concrete(k):
     place = x.shape[-1] - int(k)
     found = np.partition(np.abs(np.asarray(x)), place, axis=-1)
     return jnp.asarray(found[..., place, None])
@@ -166,7 +166,7 @@ def measures(
     x, (ends, leaves) = item[0], state
     if not isinstance(ends, brackets.Bracket):
       return ends, [*leaves, x]
-    rows = np.asarray(x) if brackets.on_host(x) else x
+    rows = np.asarray(x) if trees.on_host(x) else x
     parts = zip(rows, ends.low, ends.high)
     return ends, [*leaves, [brackets.find(*part, signed) for part in parts]]
 
@@ -184,8 +184,8 @@ def measures(
 
   return (
     Measure(lambda _: [], sample, bracket, thinned),
-    Measure(lambda ends: (ends, []), collect, threshold, of),
-    Measure(again, collect, threshold, of),
+    Measure(lambda ends: (ends, []), collect, threshold, of, pieces=True),
+    Measure(again, collect, threshold, of, pieces=True),
   )
 
 
@@ -196,14 +196,3 @@ def of_leaf(x: jax.Array, density: Any) -> jax.Array:
   [2.0, 4.0]
   """
   return through(measures(lambda n: counts.kept(density, n)), x)
-
-
-def through(folds: Sequence[Measure], x: jax.Array) -> Any:
-  """Return what measures say of one leaf."""
-  value: Any = None
-  for fold in folds:
-    state = fold.init(value)
-    if state is not None:
-      item = fold.view(x, At()) if fold.view else x
-      value = fold.value(fold.update(state, (item, At())))
-  return value

@@ -2,7 +2,7 @@
 
 >>> step = trim(0.5, scope="tensor")
 >>> x = jnp.array([[3.0, -1.0, 2.0, 0.5]])
->>> step.edit(x, At(local=step.local(x, At()))).tolist()
+>>> step.edit(x, At(local=through(step.local, x))).tolist()
 [[3.0, 0.0, 2.0, 0.0]]
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.merge import checks, counts, thresholds
-from weightspace.merge.steps import At, Step
+from weightspace.merge.steps import At, Step, through
 from weightspace.types import Fold
 
 SCOPES = ("global", "tensor", "row")
@@ -46,12 +46,17 @@ def trim(
   checks.number("density", density, 0, 1)
   checks.option("scope", scope, SCOPES)
   if trees.concrete(density) and density >= 1:
-    return Step("trim", lambda x, at: x)
+    return Step("trim", lambda x, at: x, entrywise=True)
   if scope != "global":
-    return _per_leaf(density, scope == "row", exact)
+    return (_per_row if scope == "row" else _per_tensor)(density, exact)
   measures = thresholds.measures(lambda n: counts.kept(density, n))
   if not exact:
-    return Step("trim", lambda x, at: _cut(x, at.measured), measures=measures)
+    return Step(
+      "trim",
+      lambda x, at: _cut(x, _own(at.measured, x, at)),
+      measures=measures,
+      entrywise=True,
+    )
 
   def edit_exact(x: jax.Array, at: At) -> jax.Array:
     limit, seeds, rooms = at.measured
@@ -65,6 +70,11 @@ def _spread(limit: Any, x: jax.Array) -> jax.Array:
   """Give thresholds [M] the rank of [M, ...]."""
   limit = jnp.asarray(limit, x.dtype)
   return limit.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _own(limits: Any, x: jax.Array, at: At) -> jax.Array:
+  """Return the thresholds of the models of x, which may be some of all."""
+  return jax.lax.dynamic_slice_in_dim(jnp.asarray(limits), at.first, len(x))
 
 
 def _cut(x: jax.Array, limit: Any) -> jax.Array:
@@ -85,19 +95,27 @@ def rows_of(x: jax.Array) -> jax.Array:
   return x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1)
 
 
-def _per_leaf(density: Any, by_row: bool, exact: bool) -> Step:
-  def view(x: jax.Array) -> jax.Array:
-    return rows_of(x) if by_row else x
+def _per_tensor(density: Any, exact: bool) -> Step:
+  folds = thresholds.measures(lambda n: counts.kept(density, n))
+  if not exact:
+    return Step(
+      "trim", lambda x, at: _cut(x, _own(at.local, x, at)), local=folds
+    )
 
+  def edit_exact(x: jax.Array, at: At) -> jax.Array:
+    return _cut_ties(x, at.local, _room(x, at.local, density))
+
+  return Step("trim", edit_exact, local=lambda x, at: through(folds, x, at))
+
+
+def _per_row(density: Any, exact: bool) -> Step:
   def local(x: jax.Array, at: At) -> jax.Array:
-    if not by_row:
-      return thresholds.of_leaf(x, density)
     rows = rows_of(x)
     k = counts.whole(counts.kept(density, rows.shape[1]))
     return thresholds.of_rows(rows, k)[:, 0]
 
   def edit(x: jax.Array, at: At) -> jax.Array:
-    y = view(x)
+    y = rows_of(x)
     if not exact:
       return _cut(y, at.local).reshape(x.shape)
     return _cut_ties(y, at.local, _room(y, at.local, density)).reshape(x.shape)
@@ -139,6 +157,8 @@ def _ties_before(density: Any) -> Fold:
 
   def value(state: Any) -> Any:
     limit, leaves, size = state
+    if not leaves:  # none of numbers
+      return None
     k = counts.kept(density, size)
     k = jax.tree.map(lambda part: jnp.asarray(part, jnp.uint32), k)
     taken = jax.tree.map(jnp.zeros_like, leaves[0][1])
