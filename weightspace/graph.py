@@ -32,6 +32,7 @@ CALLS = {
   "jit": "jaxpr",
   "pjit": "jaxpr",
   "remat": "jaxpr",
+  "remat2": "jaxpr",
 }
 # Linear in all operands together; in one operand; in the first, others fixed.
 ADDITIVE = {"add", "sub", "add_any", "neg", "concatenate"}
@@ -80,6 +81,11 @@ class Split(NamedTuple):
 def trace(function: Callable[..., Any], *args: Any) -> Program:
   """Return the equations of `function(*args)`, calls inlined."""
   closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+  return opened(closed)._replace(tree=jax.tree.structure(shape))
+
+
+def opened(closed: Any) -> Program:
+  """Return the equations of a closed jaxpr, such as the body of a scan."""
   equations: list[Equation] = []
   counter = iter(range(1 << 62))
 
@@ -107,8 +113,7 @@ def trace(function: Callable[..., Any], *args: Any) -> Program:
 
   inputs = tuple(Ref(next(counter)) for _ in closed.jaxpr.invars)
   outputs = walk(closed.jaxpr, closed.consts, inputs)
-  tree = jax.tree.structure(shape)
-  return Program(inputs, tuple(equations), tuple(outputs), tree)
+  return Program(inputs, tuple(equations), tuple(outputs), None)
 
 
 def evaluate(equations: Any, env: dict[Ref, Any], outputs: Any) -> list[Any]:

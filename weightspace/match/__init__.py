@@ -1,1 +1,39 @@
-"""Matching: the symmetry of a model, and models aligned up to it."""
+"""Matching: symmetry read off a model, models aligned, alignment repaired.
+
+`trace_axes` finds which units of a model can be reordered, from its jaxpr
+alone; everything else maps between these axes and permutations.
+
+>>> import jax, jax.numpy as jnp
+>>> def apply(p, x): return jnp.tanh(x @ p["w"]) @ p["v"]
+>>> a = {"w": jnp.array([[1.0, 2.0, 3.0]]), "v": jnp.ones((3, 2))}
+>>> axes = trace_axes(apply, a, jnp.ones((1, 1)))
+>>> b = permute(axes, {"w": jnp.array([2, 0, 1])}, a)
+>>> b["w"].tolist()
+[[3.0, 1.0, 2.0]]
+"""
+
+from weightspace.match.axes import Axes, Perm, from_json, to_json
+from weightspace.match.checking import check, lint
+from weightspace.match.perms import (
+  compose,
+  identity,
+  invert,
+  permute,
+  random,
+)
+from weightspace.match.symmetry import trace_axes
+
+__all__ = [
+  "Axes",
+  "Perm",
+  "check",
+  "compose",
+  "from_json",
+  "identity",
+  "invert",
+  "lint",
+  "permute",
+  "random",
+  "to_json",
+  "trace_axes",
+]

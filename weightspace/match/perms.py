@@ -1,0 +1,273 @@
+"""Permutations: made, applied, composed and inverted.
+
+A Perm is `{name: indices}`: `indices[i]` is the place whose unit moves to i, so
+an axis is permuted by `x[indices]`.  The indices of a name that lies in blocks
+are `[*blocks, n]`, one row for each block of the result: rows move with their
+blocks.
+
+>>> from weightspace.match.axes import Axes
+>>> axes = Axes({"w": "heads heads>inner"}, {"heads": 2, "heads>inner": 2}, {})
+>>> perm = {"heads": [1, 0], "heads>inner": [[0, 1], [1, 0]]}
+>>> permute(axes, perm, {"w": np.array([[1, 2], [3, 4]])})["w"].tolist()
+[[3, 4], [2, 1]]
+"""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import trees
+from weightspace.match import axes as axes_
+from weightspace.match import fitting, terms
+from weightspace.match.axes import Axes, Perm, base, blocks, free, parse, shape
+from weightspace.types import Key, Params
+
+
+def identity(axes: Axes, params: Params) -> Perm:
+  """Return the permutation that leaves every unit where it is.
+
+  Args:
+    axes: from `trace_axes`.
+    params: parameters, or their shapes, that the axes must fit.
+
+  Raises:
+    ValueError: at the first leaf that does not fit its pattern.
+
+  >>> identity(Axes({"w": "a"}, {"a": 3}, {}), {"w": np.ones(3)})["a"].tolist()
+  [0, 1, 2]
+  """
+  fitting.check_params(axes, params, "identity")
+  return {
+    name: np.broadcast_to(np.arange(axes.sizes[name]), shape(axes, name)).copy()
+    for name in free(axes)
+  }
+
+
+def random(axes: Axes, params: Params, key: Key) -> Perm:
+  """Return a uniformly random permutation, equal on every machine.
+
+  Each name has a stream of its own, from the key and the name.
+
+  Args:
+    axes: from `trace_axes`.
+    params: parameters, or their shapes, that the axes must fit.
+    key: a typed key.
+
+  >>> axes = Axes({"w": "a"}, {"a": 5}, {})
+  >>> sorted(random(axes, {"w": np.ones(5)}, jax.random.key(0))["a"].tolist())
+  [0, 1, 2, 3, 4]
+  """
+  start = identity(axes, params)
+  words = np.asarray(jax.random.key_data(key)).ravel().tolist()
+  drawn = {}
+  for name, places in start.items():
+    stream = np.random.Philox([*words, zlib.crc32(name.encode())])
+    drawn[name] = np.random.Generator(stream).permuted(places, axis=-1)
+  return drawn
+
+
+def permute(axes: Axes, perm: Perm, tree: Any) -> Any:
+  """Move the units of a model: the same function with other parameters.
+
+  Args:
+    axes: from `trace_axes`.
+    perm: `{name: indices}`; names that are left out stay as they are.
+    tree: parameters; or an optimiser state, whose copies of the parameters
+      (momenta, averages) move and whose counts stay; or BatchNorm statistics,
+      which lie at the paths of their layers and move with them.
+
+  Returns:
+    A tree of the same structure; NumPy leaves give NumPy leaves.
+
+  Raises:
+    ValueError: at the first leaf that does not fit, or for indices that are
+      none: of another length, repeated, or of an unknown name.
+
+  >>> axes = Axes({"b": "a", "w": "2 a"}, {"a": 2}, {})
+  >>> params = {"b": np.array([1.0, 2.0]), "w": np.eye(2)}
+  >>> permute(axes, {"a": np.array([1, 0])}, params)["b"].tolist()
+  [2.0, 1.0]
+
+  Ainsworth et al. 2023, https://arxiv.org/abs/2209.04836, section 3; the rows
+  in blocks are ours.
+  """
+  fitting.check_perm(axes, perm)
+  spec: Any = jax.tree.structure(axes.tree)
+  if jax.tree.structure(tree) == spec:
+    return _permute(axes, perm, tree)
+  parts = jax.tree.flatten(
+    tree, is_leaf=lambda t: jax.tree.structure(t) == spec
+  )
+  found = [jax.tree.structure(t) == spec for t in parts[0]]
+  if spec.num_leaves and any(found):
+    moved = [
+      _permute(axes, perm, t) if f else t for t, f in zip(parts[0], found)
+    ]
+    return jax.tree.unflatten(parts[1], moved)
+  beside = fitting.beside(axes, tree)
+  return _permute(axes._replace(tree=beside), perm, tree)
+
+
+def _permute(axes: Axes, perm: Perm, tree: Any) -> Any:
+  fitting.check_params(axes, tree, "permute")
+  patterns = trees.named(axes.tree)
+
+  def leaf(path: str, x: Any) -> Any:
+    found = parse(patterns[path])
+    if not any(map(_moves, found)):
+      return x
+    return permute_leaf(x, found, perm, axes.sizes)
+
+  return trees.map_named(leaf, tree)
+
+
+def _moves(term: Any) -> bool:
+  return not isinstance(term, int)
+
+
+def permute_leaf(x: Any, found: Any, perm: Perm, sizes: dict[str, int]) -> Any:
+  """Permute one array whose axes are the terms `found`."""
+  xp: Any = np if isinstance(x, np.ndarray) else jnp
+  x = xp.asarray(x)
+  return _parts(xp, x, list(found), perm, sizes)
+
+
+def _parts(xp: Any, x: Any, found: Any, perm: Perm, sizes: Any) -> Any:
+  """Take products and sums apart, permute, and put them together again."""
+  if any(isinstance(t, terms.Product) for t in found):
+    flat = [f for t in found for f in terms.factors(t)]
+    wide = x.reshape([axes_.extent(t, sizes) for t in flat])
+    return _parts(xp, wide, flat, perm, sizes).reshape(x.shape)
+  for axis, term in enumerate(found):
+    if isinstance(term, terms.Sum):
+      start, pieces = 0, []
+      for part in term.parts:
+        stop = start + axes_.extent(part, sizes)
+        piece = x[(slice(None),) * axis + (slice(start, stop),)]
+        inner = [*found[:axis], part, *found[axis + 1 :]]
+        pieces.append(_parts(xp, piece, inner, perm, sizes))
+        start = stop
+      return xp.concatenate(pieces, axis)
+  return move(xp, x, found, perm)
+
+
+def move(xp: Any, x: Any, labels: Any, perm: Perm, skip: Any = ()) -> Any:
+  """Permute an array whose axes have one name each; leave the axes `skip`.
+
+  Blocks first: the rows of what they hold are those of the result.
+  """
+  bases = [base(n) if isinstance(n, str) else n for n in labels]
+  order = sorted(
+    (a for a, n in enumerate(labels) if isinstance(n, str)),
+    key=lambda a: len(blocks(labels[a])),
+  )
+  for axis in order:
+    indices = perm.get(labels[axis])
+    if indices is None or axis in skip:
+      continue
+    within = [bases.index(block) for block in blocks(labels[axis])]
+    x = take(xp, x, indices, within, axis)
+  return x
+
+
+def take(xp: Any, x: Any, indices: Any, within: list[int], axis: int) -> Any:
+  """Return x with `axis` reordered, by a row of indices for each block."""
+  if not within:
+    return xp.take(x, indices, axis=axis)
+  first = (*within, axis)
+  front = xp.moveaxis(x, first, range(len(first)))
+  rows, n = int(np.prod(front.shape[: len(within)])), front.shape[len(within)]
+  flat = xp.asarray(indices).reshape(rows, n) + n * np.arange(rows)[:, None]
+  merged = front.reshape(rows * n, *front.shape[len(first) :])
+  moved = xp.take(merged, flat.reshape(-1), axis=0).reshape(front.shape)
+  return xp.moveaxis(moved, range(len(first)), first)
+
+
+def _rows(perm: Perm, name: str, indices: Any) -> tuple[Any, ...]:
+  """Return for each row of a result the row that its blocks come from."""
+  xp: Any = jnp if not trees.concrete(perm) else np
+  names = {base(n): n for n in perm}
+  at = np.indices(np.shape(indices)[:-1])
+  own, found = blocks(name), []
+  for place, block in enumerate(own):
+    key = names.get(block)
+    if key is None:
+      found.append(at[place][..., None])
+      continue
+    above = tuple(at[own.index(b)] for b in blocks(key))
+    found.append(xp.asarray(perm[key])[(*above, at[place])][..., None])
+  return tuple(found)
+
+
+def compose(first: Perm, then: Perm) -> Perm:
+  """Return the permutation that does `first`, and `then` another.
+
+  (first, then)[i] = first[then[i]]; rows of blocks are taken from where `then`
+  takes the block.
+
+  Args:
+    first: applied first.
+    then: applied to the result; of the same names.
+
+  Raises:
+    ValueError: at the first name that one lacks, or whose shapes differ.
+
+  >>> p, q = np.array([1, 2, 0]), np.array([0, 2, 1])
+  >>> compose({"a": p}, {"a": q})["a"].tolist()
+  [1, 0, 2]
+  """
+  fitting.check_alike(first, then)
+  return {
+    name: _xp(first, then).asarray(p)[
+      (*_rows(then, name, then[name]), _xp(first, then).asarray(then[name]))
+    ]
+    for name, p in first.items()
+  }
+
+
+def _xp(*perms: Perm) -> Any:
+  return np if trees.concrete(perms) else jnp
+
+
+def invert(perm: Perm) -> Perm:
+  """Return the permutation that undoes another.
+
+  >>> invert({"a": np.array([1, 2, 0])})["a"].tolist()
+  [2, 0, 1]
+  """
+  fitting.check_alike(perm, perm)
+  inverse, xp = {}, _xp(perm)
+  for name, p in perm.items():
+    p = xp.asarray(p)
+    rows, back = _rows(perm, name, p), xp.argsort(p, axis=-1)
+    if not rows:
+      inverse[name] = back
+      continue
+    at = (
+      tuple(np.broadcast_to(r, p.shape) for r in rows)
+      if xp is np
+      else tuple(jnp.broadcast_to(r, p.shape) for r in rows)
+    )
+    place = np.broadcast_to(np.arange(p.shape[-1]), p.shape)
+    if xp is np:
+      result = np.empty_like(back)
+      result[(*at, place)] = back
+    else:
+      result = jnp.zeros_like(back).at[(*at, place)].set(back)
+    inverse[name] = result
+  return inverse
+
+
+def moved(perm: Perm) -> int:
+  """Return the number of units that are not where they were.
+
+  >>> moved({"a": np.array([1, 0, 2])})
+  2
+  """
+  return sum(
+    int((np.asarray(p) != np.arange(np.shape(p)[-1])).sum())
+    for p in perm.values()
+  )
