@@ -40,6 +40,7 @@ class Row(NamedTuple):
   stack: bool = False  # a Stack comes back
   zero: str | None = "base"  # what merging M bases gives
   streams: bool = True  # runs leaf by leaf
+  statistics: Callable[[int], dict[str, Any]] | None = None  # by M: theirs
 
 
 def share(**hyper):
@@ -53,6 +54,28 @@ def same(**hyper):
 
 def equal(count):
   return {"weights": [1.0] * count}
+
+
+def fishers(count):
+  trees = [jax.tree.map(jnp.square, draw(20 + i)) for i in range(count)]
+  return {"fisher": ws.stack(trees)}
+
+
+def grams(count):
+  """Gram matrices for the kernel, one per model; the second is singular."""
+  rows = [np.random.default_rng(30 + i).normal(size=(9, 4)) for i in range(2)]
+  rows[1][:, 0] = 0.0
+  leaves = [np.float32(x.T @ x / 9).reshape(4, 1, 4, 1) for x in rows]
+  none = jnp.zeros((0,))
+  return {
+    "gram": [
+      {
+        "dense": {"kernel": jnp.asarray(leaves[i % 2]), "bias": none},
+        "steps": none,
+      }
+      for i in range(count)
+    ]
+  }
 
 
 ROWS = {
@@ -78,6 +101,14 @@ ROWS = {
     order=False,
   ),
   "emr": Row({}, None, same(), stack=True),
+  "fisher": Row(
+    {"floor": 0.1},
+    "floor",
+    same(),
+    base=False,
+    order=False,
+    statistics=fishers,
+  ),
   "iso_c": Row({"scale": 0.7}, "scale"),
   "iso_cts": Row({"scale": 0.7}, "scale"),
   "karcher": Row({}, None, same(), base=False),
@@ -104,6 +135,14 @@ ROWS = {
   "optmerge": Row({"scale": 0.7}, "scale"),
   "pcb": Row({"keep": 0.3, "scale": 0.7}, "scale"),
   "ram": Row({"threshold": 0.7, "rescale": 0.5}, "rescale", same()),
+  "regmean": Row(
+    {"offdiag": 0.9},
+    "offdiag",
+    same(),
+    base=False,
+    order=False,
+    statistics=grams,
+  ),
   "sce": Row({"top": 0.5, "scale": 0.7}, "scale", same(top=1.0)),
   "slerp": Row(
     {"t": 0.3}, "t", same(t=0.3), least=2, most=2, base=False, order=False
@@ -143,11 +182,13 @@ def draw(seed, *lead, dtype=np.float32):
   }
 
 
-def given(line, base=None, dtype=np.float32):
+def given(line, base=None, dtype=np.float32, count=None):
   """The keyword arguments that a recipe wants."""
   names = {n: draw(9, dtype=dtype) for n in line.extra}
   if line.base:
     names["base"] = draw(1, dtype=dtype) if base is None else base
+  if line.statistics:
+    names |= line.statistics(count or line.most)
   return names | ({"key": KEY} if line.key else {})
 
 
@@ -230,7 +271,8 @@ def test_sharded_over_models_and_leaves(name):
     return jax.tree.map(put, tree)
 
   stack = place(draw(0, line.most), "model" if line.most > 1 else None)
-  names = {n: x if n == "key" else place(x) for n, x in given(line).items()}
+  whole = {"key", "fisher", "gram"}  # as they come
+  names = {n: x if n in whole else place(x) for n, x in given(line).items()}
   close(compiled(name)(stack, names), expected(name))
 
 
@@ -311,5 +353,7 @@ def test_one_model_or_equal_models_give_the_model(name):
   for count in {line.most if line.key else line.least, line.most}:
     recipe = merge.RECIPES[name](**line.plain(count))
     stack = ws.stack([draw(3)] * count)
-    got = quick(lambda s, n, r=recipe: r(s, **n))(stack, given(line))
+    got = quick(lambda s, n, r=recipe: r(s, **n))(
+      stack, given(line, count=count)
+    )
     close(got, stack if line.stack else draw(3))

@@ -30,6 +30,7 @@ from weightspace.merge.feature_diversity import (
   output_ensemble,
   overconfidence,
 )
+from weightspace.merge.fisher_mean import fisher, fisher_coefficients
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.one_by_one import opcm
 from weightspace.merge.parts import by_part, only
@@ -38,6 +39,7 @@ from weightspace.merge.quadratics import interference, optmerge, wudi
 from weightspace.merge.quantised import Quantised, dequantise, quantise, smaller
 from weightspace.merge.ranks import breadcrumbs, della
 from weightspace.merge.recipe import Recipe, chain, on_deltas, run
+from weightspace.merge.regression import gram_ranks, regmean
 from weightspace.merge.report import Report, report
 from weightspace.merge.reversible import (
   Reversible,
@@ -60,6 +62,7 @@ from weightspace.merge.spectral import iso_c, iso_cts, tsv
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
 from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
+from weightspace.merge.through_merged import regmean_pp
 from weightspace.merge.trims import trim
 from weightspace.merge.unique import ram
 from weightspace.mixes import evaluate_mixes
@@ -71,6 +74,7 @@ RECIPES = {
   "dare_ties": dare_ties,
   "della": della,
   "emr": emr,
+  "fisher": fisher,
   "iso_c": iso_c,
   "iso_cts": iso_cts,
   "karcher": karcher,
@@ -85,6 +89,7 @@ RECIPES = {
   "optmerge": optmerge,
   "pcb": pcb,
   "ram": ram,
+  "regmean": regmean,
   "sce": sce,
   "slerp": slerp,
   "tall": tall,
@@ -132,7 +137,10 @@ __all__ = [
   "evaluate_mixes",
   "expand",
   "false_false_true",
+  "fisher",
+  "fisher_coefficients",
   "gradient",
+  "gram_ranks",
   "greedy",
   "guard",
   "interference",
@@ -163,6 +171,8 @@ __all__ = [
   "ram",
   "reconstruct",
   "reduction",
+  "regmean",
+  "regmean_pp",
   "report",
   "rmm",
   "run",

@@ -11,6 +11,7 @@ it is about, so the statistics are a plain tree of arrays.
 
 import functools
 import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -24,7 +25,13 @@ from weightspace.types import Apply, Data, Fold, Params
 PRECISION = jax.lax.Precision.HIGHEST
 
 
-def gram(apply: Apply, params: Params, data: Data) -> Params:
+def gram(
+  apply: Apply,
+  params: Params,
+  data: Data,
+  *,
+  only: Collection[str] | None = None,
+) -> Params:
   """Return the Gram matrix of the inputs of every linear map, as a tree.
 
   G = X'X / tokens, X the inputs [tokens, in] of a map over all examples:
@@ -36,6 +43,7 @@ def gram(apply: Apply, params: Params, data: Data) -> Params:
     apply: `apply(params, x) -> outputs`.
     params: of one model.
     data: {"x": [N, ...]}, a pair (x, y), an array x, or an iterable of these.
+    only: paths of the parameters to look at; None for all.
 
   Returns:
     A tree like the parameters.  For a parameter of shape [a, b, ...] the leaf
@@ -56,10 +64,12 @@ def gram(apply: Apply, params: Params, data: Data) -> Params:
   and scanned layers are ours.
   """
   trees.check_finite(params, "gram: params")
-  return streams.fold_all(gram_fold(apply, params), data, "gram")
+  return streams.fold_all(gram_fold(apply, params, only=only), data, "gram")
 
 
-def gram_fold(apply: Apply, params: Params) -> Fold:
+def gram_fold(
+  apply: Apply, params: Params, *, only: Collection[str] | None = None
+) -> Fold:
   """Return the fold over batches {"x"} whose value is `gram`.
 
   Its state is a dict of arrays, to be saved, restored and gone on with; `merge`
@@ -72,8 +82,10 @@ def gram_fold(apply: Apply, params: Params) -> Fold:
   5.0
   """
 
+  chosen = None if only is None else frozenset(only)
+
   def init(batch: Data) -> Any:
-    maps = map_inputs.checked("gram", apply, params, batch["x"])
+    maps = map_inputs.checked("gram", apply, params, batch["x"], chosen)
     shapes = {at.leaf: products.gram_shape(at) for at in maps}
     leaves, structure = jax.tree.flatten(params)
     sums = [jnp.zeros(shapes.get(n, (0,))) for n in range(len(leaves))]
@@ -88,7 +100,7 @@ def gram_fold(apply: Apply, params: Params) -> Fold:
     for x in streams.chunks(
       batch["x"], map_inputs.most(apply, params, batch["x"])
     ):
-      state = dict(state, **_add(state, x, apply))
+      state = dict(state, **_add(state, x, apply, chosen))
     return state
 
   def value(state: Any) -> Params:
@@ -105,11 +117,11 @@ def gram_fold(apply: Apply, params: Params) -> Fold:
   return Fold(init, update, value, merge)
 
 
-@functools.partial(jax.jit, static_argnames="apply")
-def _add(state: Any, x: Any, apply: Apply) -> Any:
+@functools.partial(jax.jit, static_argnames=("apply", "only"))
+def _add(state: Any, x: Any, apply: Apply, only: frozenset[str] | None) -> Any:
   """Return the sums and numbers of tokens with those of a part of a batch."""
   params = state["params"]
-  maps = map_inputs.checked("gram", apply, params, x)
+  maps = map_inputs.checked("gram", apply, params, x, only)
   parts: dict[int, list[tuple[Map, jax.Array]]] = {}
   counts: dict[int, dict[Any, int]] = {}
   for at, rows in map_inputs.seen(apply, params, x, maps):

@@ -8,6 +8,7 @@
 
 import functools
 import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -21,8 +22,14 @@ from weightspace.types import Apply, Params
 MEMORY = 2**28  # bytes that the inputs of one part of a batch may take
 
 
-def checked(what: str, apply: Apply, params: Params, x: Any) -> list[Map]:
-  """Return the linear maps of a model.
+def checked(
+  what: str,
+  apply: Apply,
+  params: Params,
+  x: Any,
+  only: Collection[str] | None = None,
+) -> list[Map]:
+  """Return the linear maps of a model, or of `only` these parameters.
 
   Raises:
     ValueError: when there is none.
@@ -33,7 +40,7 @@ def checked(what: str, apply: Apply, params: Params, x: Any) -> list[Map]:
       f"{what}: no linear map found in apply, expected a product of inputs with"
       f" a parameter such as {trees.names(params)[:3]}"
     )
-  return maps
+  return [at for at in maps if only is None or at.path in only]
 
 
 def seen(
