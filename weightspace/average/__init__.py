@@ -10,25 +10,39 @@ matrix for each round.
 2.0
 """
 
+from weightspace.average.decays import power, warmup
 from weightspace.average.evaluation import (
   average_scores,
   decision_accuracy,
   noise,
   signal,
 )
+from weightspace.average.matrices import (
+  complete,
+  consensus,
+  groups,
+  ring,
+  sharing,
+  spectral_gap,
+)
+from weightspace.average.mixing import mix
+from weightspace.average.peers import alone, gossip, noloco
+from weightspace.average.replicas import Replicated, replicate
 from weightspace.average.runs import (
   average_runs,
   optimizer_state,
   weight_ensemble,
 )
-from weightspace.average.streams import every, run, then, together
-from weightspace.average.traces import (
-  ema,
-  power,
-  running_mean,
-  warmup,
-  window,
+from weightspace.average.schedules import (
+  Schedule,
+  everyone,
+  participation,
+  stragglers,
 )
+from weightspace.average.servers import Method, diloco, fedau, fedavg
+from weightspace.average.streams import every, run, then, together
+from weightspace.average.traces import ema, running_mean
+from weightspace.average.traffic import collectives, volume
 from weightspace.average.weights import (
   ema_weights,
   metric_weights,
@@ -36,26 +50,49 @@ from weightspace.average.weights import (
   spaced,
   synthesise,
 )
+from weightspace.average.windows import window
 
 __all__ = [
+  "Method",
+  "Replicated",
+  "Schedule",
+  "alone",
   "average_runs",
   "average_scores",
+  "collectives",
+  "complete",
+  "consensus",
   "decision_accuracy",
+  "diloco",
   "ema",
   "ema_weights",
   "every",
+  "everyone",
+  "fedau",
+  "fedavg",
+  "gossip",
+  "groups",
   "metric_weights",
+  "mix",
   "noise",
+  "noloco",
   "optimizer_state",
+  "participation",
   "power",
   "profile",
+  "replicate",
+  "ring",
   "run",
   "running_mean",
+  "sharing",
   "signal",
   "spaced",
+  "spectral_gap",
+  "stragglers",
   "synthesise",
   "then",
   "together",
+  "volume",
   "warmup",
   "weight_ensemble",
   "window",

@@ -68,7 +68,7 @@ def every(period: int, fold: Fold, start: int = 0) -> Fold:
 def together(**folds: Fold) -> Fold:
   """Return the fold of several over one stream; its value is a dict.
 
-  >>> from weightspace.average.traces import window
+  >>> from weightspace.average.windows import window
   >>> sorted(run(together(a=window(1), b=window(2)), [{"w": 1.0}]))
   ['a', 'b']
 
@@ -103,7 +103,7 @@ def then(fold: Fold, function: Callable[[Any], Any]) -> Fold:
   measured again: `then(fold, lambda params: (params, ws.models.population(
   model, params, batches)))` does so.
 
-  >>> from weightspace.average.traces import window
+  >>> from weightspace.average.windows import window
   >>> run(then(window(1), lambda p: 2 * p["w"]), [{"w": 1.5}]).item()
   3.0
 

@@ -1,4 +1,4 @@
-"""Averages along a stream of models: running mean, EMA, window.
+"""Averages along a stream of models: running mean and EMA.
 
 Each is a Fold that rides in a training carry or runs over saved checkpoints.
 Its state keeps sums in float32; a scalar of each leaf's own dtype travels with
@@ -34,13 +34,6 @@ class Trace(NamedTuple):
   kinds: Params  # a zero of each leaf's dtype; integer leaves: nothing
   mass: jax.Array  # [] float32: the sum of the weights in `total`
   seen: jax.Array  # [] int32: updates so far
-
-
-class Recent(NamedTuple):
-  """The latest models: update number n lies in row n % size."""
-
-  rows: Params  # [size, ...] in the input dtype; integer leaves without rows
-  seen: jax.Array  # [] int32
 
 
 def running_mean(with_start: bool = False) -> Fold:
@@ -131,127 +124,8 @@ def ema(decay: Decay, debias: bool = False) -> Fold:
   )
 
 
-def warmup(decay: float) -> Callable[[jax.Array], jax.Array]:
-  """Return the decay min(d, (1 + t) / (10 + t)) after t updates, for `ema`.
-
-  >>> warmup(0.999)(jnp.array(0)).item()
-  0.10000000149011612
-
-  As in TensorFlow's ExponentialMovingAverage with `num_updates`.
-  """
-  return lambda t: jnp.minimum(decay, (1.0 + t) / (10.0 + t))
-
-
-def power(sigma: float) -> Callable[[jax.Array], jax.Array]:
-  """Return the decay (1 - 1/t)^(gamma + 1) of a power-function EMA, for `ema`.
-
-  Its weights grow as t^gamma, so its width is a fixed share of the run: with
-  sigma^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
-
-  Args:
-    sigma: the relative width, between 0 and 0.2886 (gamma = 0, the mean).
-
-  Raises:
-    ValueError: for a width out of range.
-
-  >>> round(power(0.1)(jnp.array(99)).item(), 4)  # the hundredth update
-  0.9233
-
-  Karras et al. 2024, "Analyzing and improving the training dynamics of
-  diffusion models", https://arxiv.org/abs/2312.02696, section 3.1.
-  """
-  gamma = exponent(sigma)
-  return lambda t: (1.0 - 1.0 / (1.0 + t)) ** (gamma + 1.0)
-
-
-def exponent(sigma: float) -> float:
-  """Return gamma of a power-function EMA of relative width sigma.
-
-  >>> round(exponent(0.05), 2)
-  16.97
-  """
-  if not 0.0 < sigma <= 12**-0.5 + 1e-9:
-    raise ValueError(f"power: sigma is {sigma}, expected 0 < sigma <= 0.2887")
-  inverse = sigma**-2
-  roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
-  return max(float(roots.real.max()), 0.0)
-
-
-def window(size: int) -> Fold:
-  """Return the fold whose value is the mean of the latest `size` models.
-
-  LAWA; before `size` updates, the mean of those there are.  The models are kept
-  as they came, so an update costs one write of one model.
-
-  Args:
-    size: how many models are kept.
-
-  Returns:
-    Fold over models; two parts of a stream merge, the earlier one first.
-
-  Raises:
-    ValueError: for a size below 1; from `value` when nothing was averaged.
-
-  >>> from weightspace.average.streams import run
-  >>> run(window(2), [{"w": 9.0}, {"w": 1.0}, {"w": 2.0}])["w"].item()
-  1.5
-
-  Kaddour 2022, "Stop wasting my time! Saving days of ImageNet and BERT training
-  with latest weight averaging", https://arxiv.org/abs/2209.14981.
-  """
-  if not isinstance(size, int | np.integer) or size < 1:
-    raise ValueError(f"window: size is {size!r}, expected at least 1")
-
-  def init(params: Params) -> Recent:
-    def row(x: jax.Array) -> jax.Array:
-      return jnp.zeros((size, *x.shape), x.dtype) if trees.inexact(x) else x
-
-    return Recent(jax.tree.map(row, _arrays(params)), jnp.zeros((), jnp.int32))
-
-  def update(state: Recent, params: Params) -> Recent:
-    place = state.seen % size
-
-    def put(rows: jax.Array, x: Any) -> jax.Array:
-      if not trees.inexact(x):
-        return rows
-      x = jnp.asarray(x, rows.dtype)
-      return jax.lax.dynamic_update_index_in_dim(rows, x, place, 0)
-
-    return Recent(jax.tree.map(put, state.rows, params), state.seen + 1)
-
-  def value(state: Recent) -> Params:
-    _check_count(state.seen, "window")
-    held = jnp.minimum(state.seen, size)
-
-    def mean(rows: jax.Array) -> jax.Array:
-      if not trees.inexact(rows):
-        return rows
-      wide = trees.accumulator(rows.dtype)
-      total = jnp.zeros(rows.shape[1:], wide)
-      for n in range(size):
-        total = total + rows[n].astype(wide)  # rows not yet used are zero
-      return (total / held.astype(wide)).astype(rows.dtype)
-
-    return jax.tree.map(mean, state.rows)
-
-  def merge(a: Recent, b: Recent) -> Recent:
-    count = a.seen + b.seen
-    slot = jnp.arange(size)
-    number = count - 1 - (count - 1 - slot) % size  # what lies in each row
-    late, source = number >= a.seen, (number - a.seen) % size
-
-    def pick(x: jax.Array, y: jax.Array) -> jax.Array:
-      if not trees.inexact(x):
-        return x
-      chosen = late.reshape((-1,) + (1,) * (x.ndim - 1))
-      return jnp.where(chosen, y[source], x)
-
-    return Recent(jax.tree.map(pick, a.rows, b.rows), count)
-
-  return Fold(init, update, value, merge)
-
-
-def _arrays(params: Params) -> Params:
+def arrays(params: Params) -> Params:
+  """Return the leaves as arrays."""
   return jax.tree.map(jnp.asarray, params)
 
 
@@ -261,7 +135,7 @@ def _wide(x: jax.Array) -> jax.Array:
 
 def _from_start(params: Params) -> Trace:
   """Return the trace of one model."""
-  params = _arrays(params)
+  params = arrays(params)
   kinds = jax.tree.map(
     lambda x: jnp.zeros((), x.dtype) if trees.inexact(x) else None, params
   )
@@ -321,13 +195,14 @@ def _cast(state: Trace, tree: Params) -> Params:
   return trees.map_named(leaf, tree)
 
 
-def _check_count(count: jax.Array, what: str) -> None:
+def check_count(count: jax.Array, what: str) -> None:
+  """Raise a ValueError where nothing was averaged so far."""
   if trees.concrete(count) and not np.all(np.asarray(count) > 0):
     raise ValueError(f"{what}: no models so far, expected at least one")
 
 
 def _mean(state: Trace) -> Params:
-  _check_count(state.mass, "running_mean")
+  check_count(state.mass, "running_mean")
   some = state.mass > 0
   total = jax.tree.map(
     lambda x: jnp.where(some, x, math.nan) if trees.inexact(x) else x,
@@ -337,7 +212,7 @@ def _mean(state: Trace) -> Params:
 
 
 def _weighted(state: Trace) -> Params:
-  _check_count(state.mass, "ema")
+  check_count(state.mass, "ema")
   total = jax.tree.map(
     lambda x: x / state.mass.astype(x.dtype) if trees.inexact(x) else x,
     state.total,

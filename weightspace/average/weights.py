@@ -4,7 +4,7 @@ A fold over a trajectory is a sum of its models; `profile` says with which
 weights, so an average that was not kept can be had afterwards from some that
 were: `synthesise` solves for it.
 
->>> from weightspace.average.traces import window
+>>> from weightspace.average.windows import window
 >>> profile(window(2), 4).tolist()
 [0.0, 0.0, 0.5, 0.5]
 """

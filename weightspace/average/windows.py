@@ -1,0 +1,102 @@
+"""The mean of the latest models: a window that moves along a stream.
+
+>>> fold = window(2)
+>>> state = fold.init({"w": jnp.zeros(1)})
+>>> for x in (1.0, 2.0, 6.0):
+...   state = fold.update(state, {"w": jnp.full(1, x)})
+>>> fold.value(state)["w"].tolist()
+[4.0]
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import trees
+from weightspace.average import traces
+from weightspace.types import Fold, Params
+
+
+class Recent(NamedTuple):
+  """The latest models: update number n lies in row n % size."""
+
+  rows: Params  # [size, ...] in the input dtype; integer leaves without rows
+  seen: jax.Array  # [] int32
+
+
+def window(size: int) -> Fold:
+  """Return the fold whose value is the mean of the latest `size` models.
+
+  LAWA; before `size` updates, the mean of those there are.  The models are kept
+  as they came, so an update costs one write of one model.
+
+  Args:
+    size: how many models are kept.
+
+  Returns:
+    Fold over models; two parts of a stream merge, the earlier one first.
+
+  Raises:
+    ValueError: for a size below 1; from `value` when nothing was averaged.
+
+  >>> from weightspace.average.streams import run
+  >>> run(window(2), [{"w": 9.0}, {"w": 1.0}, {"w": 2.0}])["w"].item()
+  1.5
+
+  Kaddour 2022, "Stop wasting my time! Saving days of ImageNet and BERT training
+  with latest weight averaging", https://arxiv.org/abs/2209.14981.
+  """
+  if not isinstance(size, int | np.integer) or size < 1:
+    raise ValueError(f"window: size is {size!r}, expected at least 1")
+
+  def init(params: Params) -> Recent:
+    def row(x: jax.Array) -> jax.Array:
+      return jnp.zeros((size, *x.shape), x.dtype) if trees.inexact(x) else x
+
+    return Recent(
+      jax.tree.map(row, traces.arrays(params)), jnp.zeros((), jnp.int32)
+    )
+
+  def update(state: Recent, params: Params) -> Recent:
+    place = state.seen % size
+
+    def put(rows: jax.Array, x: Any) -> jax.Array:
+      if not trees.inexact(x):
+        return rows
+      x = jnp.asarray(x, rows.dtype)
+      return jax.lax.dynamic_update_index_in_dim(rows, x, place, 0)
+
+    return Recent(jax.tree.map(put, state.rows, params), state.seen + 1)
+
+  def value(state: Recent) -> Params:
+    traces.check_count(state.seen, "window")
+    held = jnp.minimum(state.seen, size)
+
+    def mean(rows: jax.Array) -> jax.Array:
+      if not trees.inexact(rows):
+        return rows
+      wide = trees.accumulator(rows.dtype)
+      total = jnp.zeros(rows.shape[1:], wide)
+      for n in range(size):
+        total = total + rows[n].astype(wide)  # rows not yet used are zero
+      return (total / held.astype(wide)).astype(rows.dtype)
+
+    return jax.tree.map(mean, state.rows)
+
+  def merge(a: Recent, b: Recent) -> Recent:
+    count = a.seen + b.seen
+    slot = jnp.arange(size)
+    number = count - 1 - (count - 1 - slot) % size  # what lies in each row
+    late, source = number >= a.seen, (number - a.seen) % size
+
+    def pick(x: jax.Array, y: jax.Array) -> jax.Array:
+      if not trees.inexact(x):
+        return x
+      chosen = late.reshape((-1,) + (1,) * (x.ndim - 1))
+      return jnp.where(chosen, y[source], x)
+
+    return Recent(jax.tree.map(pick, a.rows, b.rows), count)
+
+  return Fold(init, update, value, merge)
