@@ -1,5 +1,7 @@
 """Lines, losses along them, and barriers in the conventions of the field."""
 
+import itertools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weightspace as ws
-from weightspace import paths
+from weightspace import barriers, paths
 
 A, B = problems.tree(0), problems.tree(1)
 DATA = problems.data()
@@ -137,3 +139,127 @@ def test_bad_input_is_named():
     ws.barrier(loss, DATA, A, B, points=1)
   with pytest.raises(ValueError, match=r"ts has shape \(\), expected \[T\]"):
     ws.along(ws.line(A, B), 0.5, loss, DATA)
+
+
+def control(points, t):
+  """De Casteljau's construction, on one leaf."""
+  while len(points) > 1:
+    points = [(1 - t) * p + t * q for p, q in itertools.pairwise(points)]
+  return points[0]
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0, 1.2])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_bezier_curve_is_de_casteljaus(count, t):
+  points = [problems.tree(seed) for seed in range(count)]
+  expected = jax.tree.map(lambda *x: control(list(x), t), *points)
+  problems.close(ws.probe.bezier(points)(t), expected, 1e-4, 1e-5)
+  problems.close(ws.probe.bezier(ws.stack(points))(t), expected, 1e-4, 1e-5)
+
+
+def test_losses_on_curves_are_those_of_their_points():
+  points = [problems.tree(seed) for seed in range(3)]
+  ts = np.linspace(0, 1, 5)
+  for path in (ws.probe.bezier(points), ws.probe.polyline(points)):
+    expected = [float(loss(path(t), DATA).mean()) for t in ts]
+    np.testing.assert_allclose(ws.along(path, ts, loss, DATA), expected, 1e-4)
+    each = ws.along(path, ts, loss, DATA, per_example=True)
+    np.testing.assert_allclose(each.mean(1), expected, 1e-4)
+
+
+def test_padding_weighs_nothing_even_where_it_is_nan():
+  padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:2]]), DATA)
+  padded["x"] = padded["x"].at[-2:].set(jnp.nan)
+  weights = np.r_[np.ones(24), 0, 0]
+  line, ts = ws.line(A, B), np.linspace(0, 1, 4)
+  expected = ws.along(line, ts, loss, DATA)
+  found = ws.along(line, ts, loss, padded, weights=weights)
+  np.testing.assert_allclose(found, expected, 1e-5)
+  plain = ws.along(lambda t: line(t), ts, loss, padded, weights=weights)
+  np.testing.assert_allclose(plain, expected, 1e-5)
+  settings = {"key": jax.random.key(0), "draws": 50}
+  for found in (
+    ws.barrier(loss, DATA, A, B, 4, **settings),
+    ws.barrier(loss, padded, A, B, 4, weights=weights, **settings),
+  ):
+    np.testing.assert_allclose(found.losses, expected, 1e-5)
+    assert found.intervals["mean"].mean == pytest.approx(found.mean, abs=1e-5)
+    assert found.intervals["chord"].size == 24
+
+
+def test_places_shared_by_devices_are_the_same():
+  mesh = jax.make_mesh(
+    (4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+  ts = np.linspace(0, 1, 11)
+  found = ws.along(ws.line(A, B), ts, loss, DATA, mesh=mesh)
+  np.testing.assert_allclose(
+    found, ws.along(ws.line(A, B), ts, loss, DATA), 1e-5
+  )
+
+
+def test_intervals_cover_the_barrier_of_the_population():
+  """Losses with a known barrier of 1: the interval holds it, mostly."""
+  ts, hits = np.linspace(0, 1, 5), 0
+  shape = 4 * ts * (1 - ts)
+  for seed in range(20):
+    random = np.random.default_rng(seed)
+    sizes = random.normal(1.0, 0.5, 200)
+    found = barriers.intervals(
+      ts, shape[:, None] * sizes, jax.random.key(seed), 200
+    )
+    hits += found["chord"].low <= 1.0 <= found["chord"].high
+  assert hits >= 16
+  with pytest.raises(ValueError, match="draws 0"):
+    barriers.intervals(ts, np.ones((5, 3)), jax.random.key(0), 0)
+
+
+def test_refinement_finds_the_top_between_grid_points():
+  def hill(p, x):
+    return jnp.exp(-50.0 * (p["w"] - 0.37) ** 2) + x
+
+  a, b = {"w": jnp.array(0.0)}, {"w": jnp.array(1.0)}
+  coarse = ws.barrier(hill, jnp.zeros(()), a, b, points=5)
+  fine = ws.barrier(hill, jnp.zeros(()), a, b, points=5, refine=20)
+  assert fine.at == pytest.approx(0.37, abs=1e-3)
+  assert fine.chord > coarse.chord and (np.diff(fine.ts) >= 0).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8))
+def test_violation_is_the_largest_rise(losses):
+  rises = [b - a for i, a in enumerate(losses) for b in losses[i:]]
+  found = paths.summarise(np.linspace(0, 1, len(losses)), np.array(losses))
+  assert found.violation == pytest.approx(max(rises), abs=1e-12)
+
+
+def test_nan_on_the_path_is_kept_and_located():
+  def hole(p, x):
+    return jnp.where(p["w"] == 0.5, jnp.nan, p["w"]) + x
+
+  a, b = {"w": jnp.array(0.0)}, {"w": jnp.array(1.0)}
+  found = ws.barrier(hole, jnp.zeros(()), a, b, points=5)
+  assert np.isnan(found.losses).tolist() == [False, False, True, False, False]
+  assert np.isnan(found.chord) and np.isnan(found.mean) and found.at == 0.5
+
+
+def test_more_bad_input_is_named():
+  with pytest.raises(
+    ValueError, match="polyline: 1 point, expected at least 2"
+  ):
+    ws.probe.polyline([A])
+  with pytest.raises(ValueError, match="bezier: 1 point, expected at least 2"):
+    ws.probe.bezier([A])
+  with pytest.raises(ValueError, match="model 1: 'out' is missing"):
+    ws.probe.bezier([A, {"dense": A["dense"], "gain": A["gain"]}])
+  line = ws.line(A, B)
+  with pytest.raises(ValueError, match=r"loss returned \(3,\), expected one"):
+    ws.along(line, [0.0, 1.0], lambda p, d: p["out"][:3, 0], DATA)
+  with pytest.raises(ValueError, match="returned a tuple"):
+    ws.along(lambda t: line(t), [0.0], lambda p, d: (1.0, 2.0), DATA)
+  with pytest.raises(ValueError, match=r"weights need a loss that returns"):
+    ws.along(line, [0.0], lambda p, d: loss(p, d).mean(), DATA, weights=[1.0])
+  with pytest.raises(ValueError, match=r"per_example needs"):
+    ws.barrier(
+      lambda p, d: loss(p, d).mean(), DATA, A, B, key=jax.random.key(0)
+    )

@@ -15,6 +15,7 @@ its outputs are computed once per model and mixed (`graph.split_linear`).
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ def evaluate_mixes(
   *,
   per_example: bool = False,
   max_memory: int = plans.MEMORY,
+  mesh: Any = None,
 ) -> jax.Array:
   """Return the score of K mixes, f_k = score(sum_m w_km theta_m, data).
 
@@ -46,6 +48,7 @@ def evaluate_mixes(
     data: a pytree of arrays, [N, ...] where the score is per example.
     per_example: return [K, N] instead of the mean over examples.
     max_memory: bytes that the values in flight may take, approximately.
+    mesh: a mesh whose devices share the mixes; models and data are on each.
 
   Returns:
     [K], or [K, N].
@@ -64,7 +67,10 @@ def evaluate_mixes(
   """
   trees.check_finite(stack, "evaluate_mixes", stacked=True)
   weights = check_mixes(stack, weights)
-  values = scores(stack, weights, score, data, max_memory)
+  if mesh is None:
+    values = scores(stack, weights, score, data, max_memory)
+  else:
+    values = _on_mesh(stack, weights, score, data, max_memory, mesh)
   if per_example and values.ndim == 1:
     raise ValueError(
       "evaluate_mixes: per_example needs a score that returns [N], got one"
@@ -83,6 +89,43 @@ def scores(
   """Return [K], or [K, N] for a score per example, of checked models."""
   made = plans.plan(stack, weights, score, data, max_memory)
   return _evaluate(stack, weights, data, score, made)
+
+
+def _on_mesh(
+  stack: Stack,
+  weights: Weights,
+  score: Score,
+  data: Data,
+  max_memory: int,
+  mesh: Any,
+) -> jax.Array:
+  """Return `scores` with the mixes spread over all devices of a mesh."""
+  rows, count = len(jax.tree.leaves(weights)[0]), mesh.size
+  each = -(-rows // count)
+  # Filled with the last mix, whose copies are cut off.
+  index = np.minimum(np.arange(each * count), rows - 1)
+  filled = jax.tree.map(lambda w: w[index], weights)
+  own = jax.tree.map(lambda w: w[:each], filled)
+  made = plans.plan(stack, own, score, data, max_memory)
+  return _sharded(stack, filled, data, score, made, mesh)[:rows]
+
+
+@functools.partial(jax.jit, static_argnames=("score", "made", "mesh"))
+def _sharded(
+  stack: Stack,
+  weights: Weights,
+  data: Data,
+  score: Score,
+  made: plans.Plan,
+  mesh: Any,
+) -> jax.Array:
+  run = functools.partial(_evaluate, score=score, made=made)
+  over = jax.P(mesh.axis_names)
+  specs: dict[str, Any] = dict(
+    in_specs=(jax.P(), over, jax.P()), out_specs=over
+  )
+  shared = jax.shard_map(run, mesh=mesh, check_vma=False, **specs)
+  return shared(stack, weights, data)
 
 
 def check_mixes(stack: Stack, weights: Weights) -> Weights:

@@ -1,61 +1,39 @@
 """Paths between models, the loss along them, and barriers.
 
-A path is a pytree struct with `path(t) -> Params`.  A line or a polyline is a
-path whose points are mixes of a few models, so its losses come from one
-`evaluate_mixes` call that shares the first layer.
+A path is a pytree struct with `path(t) -> Params`.  A line, a polyline or a
+Bezier curve is a path whose points are mixes of a few models, so its losses
+come from one `evaluate_mixes` call that shares the first layer.
 
 >>> path = line({"w": jnp.array(0.0)}, {"w": jnp.array(2.0)})
 >>> path(0.25)["w"].item()
 0.5
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, mixes, trees
-from weightspace.types import Data, Loss, Params, Path, Stack
+from weightspace import barriers, mixes, objectives, trees
+from weightspace.barriers import Barrier, summarise
+from weightspace.segments import Bezier, Polyline
+from weightspace.types import Data, Key, Loss, Params, Path, Stack
 
-
-@flax.struct.dataclass
-class Polyline:
-  """Straight segments through M >= 2 models; t in [0, 1] is spread evenly."""
-
-  points: Stack
-
-  def weights(self, t: jax.Array | float) -> jax.Array:
-    """Return the coefficients [M] of the models at `t`.
-
-    Outside [0, 1] the first and the last segment go on straight.
-    """
-    last = trees.size(self.points) - 1
-    place = jnp.asarray(t, float) * last
-    first = jnp.clip(jnp.floor(place), 0, last - 1)
-    share = place - first
-    at = jnp.arange(last + 1)
-    after = jnp.where(at == first + 1, share, 0.0)
-    return jnp.where(at == first, 1.0 - share, after)
-
-  def __call__(self, t: jax.Array | float) -> Params:
-    return means.weighted_sum(self.points, self.weights(t))
-
-
-class Barrier(NamedTuple):
-  """Losses along a path and its barrier in the conventions of the field.
-
-  With L_A, L_B the end losses and d(t) = L(t) - (L_A + L_B) / 2:
-  """
-
-  chord: float  # max_t L(t) - [(1-t) L_A + t L_B] >= 0; Entezari et al. 2022
-  mean: float  # max_t d(t); Frankle et al. 2020 (on error), Git Re-Basin
-  half: float  # L(1/2) - (L_A + L_B) / 2, nearest grid point
-  connectivity: float  # -d(t) at max |d|; Yang et al. 2021: < 0 is a barrier
-  at: float  # t where the chord is exceeded most
-  ts: np.ndarray  # [T]
-  losses: np.ndarray  # [T]
+__all__ = [
+  "Barrier",
+  "Bezier",
+  "Polyline",
+  "along",
+  "barrier",
+  "barrier_on",
+  "bezier",
+  "line",
+  "polyline",
+  "summarise",
+]
 
 
 def line(a: Params, b: Params) -> Polyline:
@@ -70,7 +48,61 @@ def line(a: Params, b: Params) -> Polyline:
   return Polyline(trees.stack([a, b]))
 
 
-def along(path: Path, ts: Any, loss: Loss, data: Data) -> jax.Array:
+def _points(points: Sequence[Params] | Stack, what: str) -> Stack:
+  """Return M >= 2 models as a Stack, from a list or from a Stack."""
+  if isinstance(points, list | tuple):
+    points = trees.stack(points)
+  count = trees.size(points)
+  if count < 2:
+    raise ValueError(f"{what}: {count} point, expected at least 2")
+  trees.check_finite(points, what, stacked=True)
+  return jax.tree.map(jnp.asarray, points)
+
+
+def polyline(points: Sequence[Params] | Stack) -> Polyline:
+  """Return straight segments through models, model k at t = k / (M - 1).
+
+  Args:
+    points: a list of M >= 2 models, or a Stack of them.
+
+  Raises:
+    ValueError: for one point, or at the first leaf where models differ.
+
+  >>> path = polyline([{"w": 0.0}, {"w": 4.0}, {"w": 2.0}])
+  >>> path(0.5)["w"].item(), path(0.75)["w"].item()
+  (4.0, 3.0)
+  """
+  return Polyline(_points(points, "polyline"))
+
+
+def bezier(points: Sequence[Params] | Stack) -> Bezier:
+  """Return the Bezier curve sum_k C(n, k) t^k (1-t)^(n-k) theta_k.
+
+  Args:
+    points: a list of n + 1 >= 2 models, or a Stack of them.
+
+  Raises:
+    ValueError: for one point, or at the first leaf where models differ.
+
+  >>> bezier([{"w": 0.0}, {"w": 4.0}, {"w": 0.0}])(0.5)["w"].item()
+  2.0
+
+  As a path between networks: Garipov et al. 2018,
+  https://arxiv.org/abs/1802.10026.
+  """
+  return Bezier(_points(points, "bezier"))
+
+
+def along(
+  path: Path,
+  ts: Any,
+  loss: Loss,
+  data: Data,
+  *,
+  weights: Any = None,
+  per_example: bool = False,
+  mesh: Any = None,
+) -> jax.Array:
   """Return the loss at each point of a path.
 
   Args:
@@ -78,9 +110,16 @@ def along(path: Path, ts: Any, loss: Loss, data: Data) -> jax.Array:
     ts: [T] places; a line goes on straight outside [0, 1].
     loss: `loss(params, data)`, one number or one per example (averaged).
     data: what the loss is given, in one call.
+    weights: [N] of the examples, 0 for padding; the mean is sum w l / sum w.
+    per_example: return [T, N].
+    mesh: a mesh whose devices share the places of a line, polyline or Bezier.
 
   Returns:
-    [T] float32.
+    [T] float32; NaN where the loss is.
+
+  Raises:
+    ValueError: for ts that are not [T], a loss that is neither a number nor
+      [N], or weights that do not fit.
 
   >>> def loss(p, x): return (p["w"] - x) ** 2
   >>> path = line({"w": jnp.array(0.0)}, {"w": jnp.array(2.0)})
@@ -90,48 +129,58 @@ def along(path: Path, ts: Any, loss: Loss, data: Data) -> jax.Array:
   ts = jnp.asarray(ts, float)
   if ts.ndim != 1:
     raise ValueError(f"along: ts has shape {ts.shape}, expected [T]")
-  if isinstance(path, Polyline):
-    weights = jax.vmap(path.weights)(ts)
-    return mixes.evaluate_mixes(path.points, weights, loss, data)
-  if callable(path) and jax.tree.leaves(path) == [path]:
+  of_mixes = isinstance(path, Polyline | Bezier)
+  if not of_mixes and jax.tree.leaves(path) == [path]:
     path = jax.tree_util.Partial(path)  # a plain function is no argument of jit
-  return _along(path, ts, data, loss)
+  point = jax.eval_shape(path, ts[0])
+  count = objectives.examples(loss, point, data, "along")
+  if weights is not None:
+    weights = objectives.check_weights(weights, count, "along")
+  if per_example and count is None:
+    raise ValueError("along: per_example needs a loss that returns [N]")
+  each = per_example or weights is not None
+  if of_mixes:
+    rows = jax.vmap(path.weights)(ts)  # type: ignore[attr-defined]
+    values = mixes.evaluate_mixes(
+      path.points,  # type: ignore[attr-defined]
+      rows,
+      loss,
+      data,
+      per_example=each,
+      mesh=mesh,
+    )
+  else:
+    values = _along(path, ts, data, loss, each)
+  if per_example or weights is None:
+    return values
+  return jnp.where(weights > 0, values, 0.0) @ weights / weights.sum()
 
 
-@jax.jit(static_argnames="loss")
-def _along(path: Path, ts: jax.Array, data: Data, loss: Loss) -> jax.Array:
-  return jax.lax.map(lambda t: jnp.mean(loss(path(t), data)), ts)
+@functools.partial(jax.jit, static_argnames=("loss", "each"))
+def _along(
+  path: Path, ts: jax.Array, data: Data, loss: Loss, each: bool
+) -> jax.Array:
+  def at(t: jax.Array) -> jax.Array:
+    values = jnp.asarray(loss(path(t), data))
+    wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return wide if each else wide.mean()
 
-
-def summarise(ts: np.ndarray, losses: np.ndarray) -> Barrier:
-  """Return the barrier of losses [T] at places ts [T], both ends included.
-
-  >>> summarise(np.array([0.0, 0.5, 1.0]), np.array([1.0, 4.0, 3.0])).chord
-  2.0
-  """
-  ts, losses = np.asarray(ts, float), np.asarray(losses, float)
-  first, last = losses[0], losses[-1]
-  above = losses - ((1 - ts) * first + ts * last)
-  deviation = losses - (first + last) / 2
-  worst = int(np.argmax(above))
-  return Barrier(
-    chord=float(above[worst]),
-    mean=float(deviation.max()),
-    half=float(deviation[np.argmin(np.abs(ts - 0.5))]),
-    connectivity=float(-deviation[np.argmax(np.abs(deviation))]),
-    at=float(ts[worst]),
-    ts=ts,
-    losses=losses,
-  )
+  return jax.lax.map(at, ts)
 
 
 def barrier(
-  loss: Loss, data: Data, a: Params, b: Params, points: int = 25
+  loss: Loss,
+  data: Data,
+  a: Params,
+  b: Params,
+  points: int = 25,
+  **settings: Any,
 ) -> Barrier:
   """Return the loss barrier on the line from `a` to `b`.
 
-  The maximum over a grid underestimates the supremum; pass error instead of
-  loss for the instability of Frankle et al.
+  The maximum over a grid underestimates the supremum (`refine` goes on from
+  it); pass error instead of loss for the instability of Frankle et al., which
+  is piecewise constant and gains nothing from refinement.
 
   Args:
     loss: `loss(params, data)`, one number or one per example.
@@ -139,9 +188,11 @@ def barrier(
     a: the model at t = 0.
     b: the model at t = 1.
     points: T >= 2 places, both ends included.
+    **settings: of `barrier_on`: key, draws, level, refine, weights.
 
   Returns:
-    A Barrier: `.chord`, `.mean`, `.half`, `.connectivity`, `.at`, `.losses`.
+    A Barrier: `.chord`, `.mean`, `.half`, `.connectivity`, `.at`, `.losses`,
+    `.violation`, and `.intervals` where a key is given.
 
   Raises:
     ValueError: for fewer than two points, or models that differ in structure.
@@ -154,10 +205,69 @@ def barrier(
   Entezari et al. 2022, https://arxiv.org/abs/2110.06296 (chord); Frankle et al.
   2020, https://arxiv.org/abs/1912.05671, and Ainsworth et al. 2023, Def. 2.2,
   https://arxiv.org/abs/2209.04836 (mean); Yang et al. 2021,
-  https://arxiv.org/abs/2107.11228 (connectivity).  25 points: the Git Re-Basin
+  https://arxiv.org/abs/2107.11228 (connectivity); Lucas et al. 2021,
+  https://arxiv.org/abs/2104.11044 (violation).  25 points: the Git Re-Basin
   scripts.
   """
   if points < 2:
     raise ValueError(f"barrier: points is {points}, expected at least 2")
-  ts = np.linspace(0.0, 1.0, points)
-  return summarise(ts, np.asarray(along(line(a, b), ts, loss, data)))
+  return barrier_on(line(a, b), loss, data, points, **settings)
+
+
+def barrier_on(
+  path: Path,
+  loss: Loss,
+  data: Data,
+  points: int = 25,
+  *,
+  refine: int = 0,
+  weights: Any = None,
+  key: Key | None = None,
+  draws: int = 1000,
+  level: float = 0.95,
+) -> Barrier:
+  """Return the barrier on any path, between its ends t = 0 and t = 1.
+
+  Args:
+    path: `path(t) -> Params`, such as a trained curve or a polyline.
+    loss: as in `barrier`.
+    data: the data set.
+    points: T >= 2 places, both ends included.
+    refine: golden-section steps around the place with the largest chord; the
+      places join `ts`, each narrows the bracket by 0.62.
+    weights: [N] of the examples, 0 for padding.
+    key: of bootstrap intervals over examples; the loss must return [N].
+    draws: resamples.
+    level: coverage of the intervals.
+
+  Raises:
+    ValueError: for fewer than two points, or an interval of a loss that is one
+      number.
+
+  >>> path = line({"w": jnp.array(-1.0)}, {"w": jnp.array(2.0)})
+  >>> def loss(p, x): return x - p["w"] ** 2
+  >>> barrier_on(path, loss, jnp.zeros(()), 4, refine=20).at  # at w = 0.5
+  0.5...
+  """
+  if points < 2:
+    raise ValueError(f"barrier: points is {points}, expected at least 2")
+  each = key is not None or weights is not None
+  scale = np.ones(())
+  if weights is not None:
+    count = objectives.examples(loss, path(0.0), data, "barrier")
+    share = np.asarray(objectives.check_weights(weights, count, "barrier"))
+    scale = np.asarray(share * len(share) / share.sum(), float)
+
+  def measure(ts: np.ndarray) -> np.ndarray:
+    found = along(path, ts, loss, data, per_example=each)
+    return np.where(scale > 0, np.asarray(found, float), 0.0) * scale
+
+  places = np.linspace(0.0, 1.0, points)
+  ts, values = barriers.refine(measure, places, measure(places), refine)
+  found = summarise(ts, values.mean(1) if each else values)
+  if key is None:
+    return found
+  kept = scale > 0 if scale.ndim else slice(None)
+  rest = values[:, kept] * np.mean(scale > 0)
+  own = barriers.intervals(ts, rest, key, draws, level)
+  return found._replace(intervals=own)

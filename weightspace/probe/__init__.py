@@ -1,1 +1,107 @@
-"""Probes: the loss around points of weight space."""
+"""Probes: the loss around points of weight space.
+
+Paths and barriers, planes, trained curves, curvature through one operator
+interface, sharpness, similarity, and the phases that they add up to.  A loss is
+`loss(params, data)`, one number or one per example; every estimate that is
+random comes with its standard error.
+
+>>> import jax, jax.numpy as jnp
+>>> from weightspace import probe
+>>> def loss(w, a): return 0.5 * w @ a @ w
+>>> matrix = jnp.diag(jnp.array([1.0, 4.0]))
+>>> operator = probe.hessian(loss, jnp.zeros(2), matrix)
+>>> values, _ = probe.top_eigenpairs(operator, 1, 2, jax.random.key(0))
+>>> values.round(4).tolist()
+[4.0]
+"""
+
+from weightspace.paths import (
+  Barrier,
+  along,
+  barrier,
+  barrier_on,
+  bezier,
+  line,
+  polyline,
+)
+from weightspace.probe.curvature import empirical_fisher, fisher, ggn, hessian
+from weightspace.probe.curve_losses import summary
+from weightspace.probe.curves import fit_curve, fit_curves
+from weightspace.probe.differences import (
+  cosine,
+  disagreement,
+  distance,
+  js_divergence,
+)
+from weightspace.probe.directions import filter_axes, random_direction
+from weightspace.probe.gradients import noise_scale, noise_scale_of_norms
+from weightspace.probe.lanczos import Ritz, ritz, top_eigenpairs
+from weightspace.probe.laziness import (
+  effective_rank,
+  kernel_alignment,
+  representation_alignment,
+  sign_agreement,
+  tangent_kernel,
+)
+from weightspace.probe.matrices import from_function, from_matrix
+from weightspace.probe.operators import Operator
+from weightspace.probe.phases import Phase, Rule, classify, phase, rule_of
+from weightspace.probe.planes import Plane, triangle
+from weightspace.probe.similarity import cka, cka_fold
+from weightspace.probe.spectra import density, smooth
+from weightspace.probe.streams import streamed
+from weightspace.probe.surfaces import surface
+from weightspace.probe.traces import trace
+from weightspace.probe.trajectories import Trajectory, trajectory
+
+__all__ = [
+  "Barrier",
+  "Operator",
+  "Phase",
+  "Plane",
+  "Ritz",
+  "Rule",
+  "Trajectory",
+  "along",
+  "barrier",
+  "barrier_on",
+  "bezier",
+  "cka",
+  "cka_fold",
+  "classify",
+  "cosine",
+  "density",
+  "disagreement",
+  "distance",
+  "effective_rank",
+  "empirical_fisher",
+  "filter_axes",
+  "fisher",
+  "fit_curve",
+  "fit_curves",
+  "from_function",
+  "from_matrix",
+  "ggn",
+  "hessian",
+  "js_divergence",
+  "kernel_alignment",
+  "line",
+  "noise_scale",
+  "noise_scale_of_norms",
+  "phase",
+  "polyline",
+  "random_direction",
+  "representation_alignment",
+  "ritz",
+  "rule_of",
+  "sign_agreement",
+  "smooth",
+  "streamed",
+  "summary",
+  "surface",
+  "tangent_kernel",
+  "top_eigenpairs",
+  "trace",
+  "trajectory",
+  "triangle",
+]
