@@ -10,12 +10,26 @@ matrix for each round.
 2.0
 """
 
+from weightspace.average.adaptation import (
+  Adapter,
+  Adapting,
+  cotta,
+  stochastic_restore,
+  tent,
+)
 from weightspace.average.decays import power, warmup
+from weightspace.average.difficulty import el2n
 from weightspace.average.evaluation import (
   average_scores,
   decision_accuracy,
   noise,
   signal,
+)
+from weightspace.average.experts import (
+  deal,
+  merge_experts,
+  pull,
+  sharing_experts,
 )
 from weightspace.average.matrices import (
   complete,
@@ -27,6 +41,7 @@ from weightspace.average.matrices import (
 )
 from weightspace.average.mixing import mix
 from weightspace.average.peers import alone, gossip, noloco
+from weightspace.average.policies import divergence, regularised, tilt
 from weightspace.average.replicas import Replicated, replicate
 from weightspace.average.runs import (
   average_runs,
@@ -40,6 +55,14 @@ from weightspace.average.schedules import (
   stragglers,
 )
 from weightspace.average.servers import Method, diloco, fedau, fedavg
+from weightspace.average.sparse_soups import (
+  frozen_zeros,
+  magnitude_mask,
+  masked_mean,
+  phases,
+  prune,
+  sparsity,
+)
 from weightspace.average.streams import every, run, then, together
 from weightspace.average.traces import ema, running_mean
 from weightspace.average.traffic import collectives, volume
@@ -53,6 +76,8 @@ from weightspace.average.weights import (
 from weightspace.average.windows import window
 
 __all__ = [
+  "Adapter",
+  "Adapting",
   "Method",
   "Replicated",
   "Schedule",
@@ -62,35 +87,52 @@ __all__ = [
   "collectives",
   "complete",
   "consensus",
+  "cotta",
+  "deal",
   "decision_accuracy",
   "diloco",
+  "divergence",
+  "el2n",
   "ema",
   "ema_weights",
   "every",
   "everyone",
   "fedau",
   "fedavg",
+  "frozen_zeros",
   "gossip",
   "groups",
+  "magnitude_mask",
+  "masked_mean",
+  "merge_experts",
   "metric_weights",
   "mix",
   "noise",
   "noloco",
   "optimizer_state",
   "participation",
+  "phases",
   "power",
   "profile",
+  "prune",
+  "pull",
+  "regularised",
   "replicate",
   "ring",
   "run",
   "running_mean",
   "sharing",
+  "sharing_experts",
   "signal",
   "spaced",
+  "sparsity",
   "spectral_gap",
+  "stochastic_restore",
   "stragglers",
   "synthesise",
+  "tent",
   "then",
+  "tilt",
   "together",
   "volume",
   "warmup",

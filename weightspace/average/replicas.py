@@ -122,7 +122,8 @@ def replicate(
   plan = compiled.Plan(loss, tx, method, *settings)
   volume = traffic.volume(method, {p: trees.named(stack)[p] for p in chosen})
   carry, frozen, data = compiled.begin(plan, stack, data)
-  losses, sent, lost = [], [], []
+  losses, sent = [], []
+  lost: list[tuple[int, int]] = []
   for turn in range(rounds):
     matrix = topology(method, key, turn, count)
     if mesh is not None and matrix is not None:
