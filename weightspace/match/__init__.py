@@ -22,9 +22,11 @@ from weightspace.match.perms import (
   random,
 )
 from weightspace.match.symmetry import trace_axes
+from weightspace.match.weights import Matched, match_pairs, match_weights
 
 __all__ = [
   "Axes",
+  "Matched",
   "Perm",
   "check",
   "compose",
@@ -32,6 +34,8 @@ __all__ = [
   "identity",
   "invert",
   "lint",
+  "match_pairs",
+  "match_weights",
   "permute",
   "random",
   "to_json",
