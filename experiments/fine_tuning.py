@@ -63,7 +63,7 @@ def fit(
     data: [S, N, ...].
   """
   settings = run.config.base if name == "base" else run.config.fine
-  soft = dict(run.config.variants.get(name, {}))
+  soft = dict(run.config.get("variants", {}).get(name, {}))
   seeds = range(ws.trees.size(stack))
   with progress.bar(f"{name}: {len(seeds)} models", settings.epochs) as bar:
     fitted = ws.train.fit_population(

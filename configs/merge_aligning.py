@@ -1,0 +1,50 @@
+"""Weight aligning on split MNIST: new classes' rows as long as the old ones'.
+
+Zhao et al. 2020, "Maintaining discrimination and fairness in class incremental
+learning", https://arxiv.org/abs/1911.07053: a classifier that learns new
+classes with a small memory of the old has longer weights for the new, and is
+biased to them; scaling them by the ratio of mean norms mends it without data.
+A base knows the digits 0 to 4 and learns 5 to 9 with 100 images of the old ones
+(no distillation, which the paper adds).  The numbers aimed at: equal mean norms
+afterwards, biases and old rows untouched, and more right on old classes and on
+all.
+
+python -m experiments.merge --config=configs/merge_aligning.py --data_dir=DIR
+
+Data: MNIST in DIR.  Time: half a minute on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import merge_bench
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  config = merge_bench.get_config(arg)
+  tiny = config.seeds == 2
+  data, old, new = config.base.task.data, (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+  config.title = "Weight aligning: five new digits after five old ones"
+  config.paper = (
+    "Zhao et al. 2020, Maintaining discrimination and fairness in class"
+    " incremental learning, https://arxiv.org/abs/1911.07053"
+  )
+  config.claim = (
+    "Aligning new classes leaves their mean norm equal to the old ones', moves"
+    " nothing else, and raises accuracy on old classes and on all."
+  )
+  config.judge = "aligning"
+  config.base.task = {"data": data, "classes": old}
+  memory = {"classes": old, "examples": 20 if tiny else 100}
+  config.tasks = {
+    "five new digits": {"data": data, "classes": new, "memory": memory}
+  }
+  config.counts = (1,)
+  config.methods = {}
+  config.fine.learning_rate = 1e-3
+  config.probes = ("aligned",)
+  config.classifier = "Dense_2/kernel"
+  if not tiny:
+    config.seeds = 10
+    config.base.examples = 10_000
+  return config

@@ -1,0 +1,64 @@
+r"""MergeBench on character language models: six spellings of two texts.
+
+He et al. 2025, "MergeBench: a benchmark for merging domain-specialized LLMs",
+https://arxiv.org/abs/2505.10833, in small: a language model of characters is
+trained on Shakespeare and fine-tuned on first names and on Shakespeare in
+capitals, without vowels, without spaces, reversed, and in rot13.  Accuracy is
+of the next character.  The numbers aimed at are those of `merge_bench.py`:
+tuned minus untuned at least zero on validation text, exactly, and above zero on
+test text, mean over methods.
+
+python -m experiments.merge --config=configs/merge_bench_text.py \
+  --data_dir=DIR
+
+Data: text/tinyshakespeare.txt and text/names.txt in DIR.  Time: three minutes
+on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import merge_bench
+
+SPELLINGS = ("upper", "no vowels", "no spaces", "reversed", "rot13")
+NAMES = (
+  "average",
+  "task arithmetic",
+  "TIES",
+  "DARE",
+  "Breadcrumbs",
+  "PCB",
+  "TSV",
+  "Iso-C",
+  "OPCM",
+)
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on this library's own sources."""
+  config = merge_bench.get_config(arg)
+  tiny = config.seeds == 2
+  file = "own" if tiny else "tinyshakespeare.txt"
+  length = 16 if tiny else 32
+  config.title = "Merging experts of six spellings, character models"
+  config.model = {
+    "name": "lm",
+    "vocab": 96,
+    "layers": 1 if tiny else 2,
+    "width": 16 if tiny else 64,
+    "heads": 2 if tiny else 4,
+    "kv_heads": 2,
+  }
+  whole = {"text": file, "length": length}
+  tasks = {name: whole | {"spelling": name} for name in SPELLINGS}
+  tasks["names"] = whole | {"text": "own" if tiny else "names.txt"}
+  config.base.task = whole
+  config.tasks = tasks if not tiny else {n: tasks[n] for n in SPELLINGS[:3]}
+  config.counts = (len(config.tasks),)
+  config.methods = merge_bench.of(NAMES[: 3 if tiny else None])
+  config.fine.learning_rate = config.base.learning_rate = 1e-3
+  if not tiny:
+    config.update({"budget": 12})
+    config.base.update({"examples": 20_000, "epochs": 1, "batch_size": 50})
+    config.fine.update({"examples": 2500, "epochs": 1, "batch_size": 50})
+    config.shown.update({"validation": 200, "test": 400})
+  return config

@@ -1,0 +1,43 @@
+"""OptMerge: task vectors without their noise, made to disturb each other least.
+
+Wei et al. 2025, "Unifying multimodal large language model capabilities and
+modalities via model merging", https://arxiv.org/abs/2505.19892: the merged
+matrix minimises the interaction between task vectors of low rank (2.48 points
+above the other merges, mean).  The numbers aimed at: that loss falls throughout
+the optimisation, and on three tasks OptMerge is not below task arithmetic with
+coefficients tuned alike.
+
+python -m experiments.merge --config=configs/merge_optmerge.py --data_dir=DIR
+
+Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import merge_bench
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  config = merge_bench.get_config(arg)
+  config.title = "OptMerge and task arithmetic on three tasks"
+  config.paper = (
+    "Wei et al. 2025, Unifying multimodal large language model capabilities"
+    " and modalities via model merging, https://arxiv.org/abs/2505.19892"
+  )
+  config.claim = (
+    "The interaction loss of task vectors falls throughout the optimisation,"
+    " and OptMerge of three experts is not below task arithmetic."
+  )
+  config.judge = "optmerge"
+  tasks = config.tasks.to_dict()
+  config.tasks = dict(list(tasks.items())[:3])
+  config.counts = (3,)
+  wudi = {"recipe": "wudi", "scale": 0.3, "options": {"solver": "adam"}}
+  config.methods = {
+    **merge_bench.of(("average", "task arithmetic", "TIES")),
+    "WUDI": wudi,
+    **merge_bench.of(("OptMerge",)),
+  }
+  config.probes = ("descent",)
+  return config

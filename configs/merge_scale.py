@@ -1,0 +1,54 @@
+"""What matters at scale: width, strength of the base, number of experts.
+
+Yadav et al. 2024, "What matters for model merging at scale?",
+https://arxiv.org/abs/2410.03617: with larger models and with stronger bases,
+merged models come closer to their experts, more experts can be merged, and it
+matters less by which method (average, task arithmetic, DARE-TIES, TIES, on
+1B to 64B parameters).  In small: a network of 64 hidden units a layer, one of
+1024, and one of 1024 whose base saw a tenth of the images.  The numbers aimed
+at: the gap of normalised accuracy shrinks with the width and with the strength
+of the base, and so does the spread of methods with the width.
+
+python -m experiments.merge --config=configs/merge_scale.py --data_dir=DIR
+
+Data: MNIST and notMNIST in DIR.  Time: three minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import merge_bench
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  config = merge_bench.get_config(arg)
+  tiny = config.seeds == 2
+  widths = (8, 32) if tiny else (64, 1024)
+  config.title = "Merging by width, strength of the base and number of experts"
+  config.paper = (
+    "Yadav et al. 2024, What matters for model merging at scale?,"
+    " https://arxiv.org/abs/2410.03617"
+  )
+  config.claim = (
+    "The gap of merged models to their experts shrinks with the width and with"
+    " the strength of the base, and the spread of methods with the width."
+  )
+  config.judge = "scale"
+  few = config.base.examples // 10
+  batch = min(few, config.base.batch_size)
+  config.beds = {
+    "narrow": {"model": {"hidden": (widths[0],)}},
+    "wide, weak base": {
+      "model": {"hidden": (widths[1],)},
+      "base": {"examples": few, "batch_size": batch},
+    },
+    "wide": {"model": {"hidden": (widths[1],)}},
+  }
+  config.model.hidden = (widths[0],)
+  names = ("average", "task arithmetic", "TIES", "DARE-TIES")
+  config.methods = merge_bench.of(names)
+  config.counts = (2, 3) if tiny else (2, 4, 8)
+  config.update({"budget": 3 if tiny else 12})
+  if not tiny:
+    config.shown.update({"test": 1000})
+  return config

@@ -1,0 +1,48 @@
+r"""Vanishing variance in gossip learning: averages of strangers are too small.
+
+"Vanishing variance problem in fully decentralized neural-network systems",
+2024, https://arxiv.org/abs/2404.04616: the mean of N uncorrelated networks has
+1/N of their variance, so gossip between nodes of independent starts learns
+late; rescaling each average to its members' mean variance mends it without a
+common start.  The numbers aimed at: the ratio is 1/N within 2 % for N = 2, 4
+and 10 and 1 within 1e-5 after correction, and corrected gossip is above plain
+gossip, mean over the rounds.
+
+Ten nodes train for a round on 200 digits each, then average with a random
+partner.
+
+python -m experiments.merge_variance --config=configs/merge_variance.py \
+  --data_dir=DIR
+
+Data: MNIST in DIR.  Time: one minute on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Gossip between models of independent starts",
+      "paper": "Vanishing variance problem in fully decentralized"
+      " neural-network systems, 2024, https://arxiv.org/abs/2404.04616",
+      "claim": "The mean of N independent networks has 1/N of their variance,"
+      " a correction restores it, and gossip then learns sooner.",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "model": {"name": "mlp", "hidden": (16,) if tiny else (128, 128, 128)},
+      "task": {"data": "digits" if tiny else "mnist"},
+      "counts": (2, 4) if tiny else (2, 4, 10),
+      "nodes": 4 if tiny else 10,
+      "examples": 50 if tiny else 200,
+      "rounds": 3 if tiny else 15,
+      "batch_size": 25 if tiny else 20,
+      "learning_rate": 0.01,
+      "shown": {"test": 50 if tiny else 1000},
+    }
+  )
