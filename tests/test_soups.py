@@ -10,7 +10,7 @@ import problems
 import pytest
 
 import weightspace as ws
-from weightspace.merge import scorers
+from weightspace import scorers
 
 COUNT = 5
 STACK = problems.stack(COUNT)

@@ -74,6 +74,7 @@ from weightspace.average.weights import (
   synthesise,
 )
 from weightspace.average.windows import window
+from weightspace.searches import evolve
 
 __all__ = [
   "Adapter",
@@ -97,6 +98,7 @@ __all__ = [
   "ema_weights",
   "every",
   "everyone",
+  "evolve",
   "fedau",
   "fedavg",
   "frozen_zeros",

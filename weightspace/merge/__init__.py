@@ -32,6 +32,7 @@ from weightspace.merge.feature_diversity import (
 )
 from weightspace.merge.fisher_mean import fisher, fisher_coefficients
 from weightspace.merge.learned_soup import Learned, learned
+from weightspace.merge.meshes import on_mesh
 from weightspace.merge.one_by_one import opcm
 from weightspace.merge.parts import by_part, only
 from weightspace.merge.provenance import guard
@@ -61,11 +62,13 @@ from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
+from weightspace.merge.streaming import Part, plan, stream, stream_parts
 from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
 from weightspace.merge.through_merged import regmean_pp
 from weightspace.merge.trims import trim
 from weightspace.merge.unique import ram
 from weightspace.mixes import evaluate_mixes
+from weightspace.searches import evolve, tune
 
 RECIPES = {
   "breadcrumbs": breadcrumbs,
@@ -112,6 +115,7 @@ __all__ = [
   "Learned",
   "LowRank",
   "Masked",
+  "Part",
   "Quantised",
   "Recipe",
   "Report",
@@ -135,6 +139,7 @@ __all__ = [
   "drop",
   "emr",
   "evaluate_mixes",
+  "evolve",
   "expand",
   "false_false_true",
   "fisher",
@@ -157,6 +162,7 @@ __all__ = [
   "norm_matched",
   "nuslerp",
   "on_deltas",
+  "on_mesh",
   "only",
   "opcm",
   "optmerge",
@@ -165,6 +171,7 @@ __all__ = [
   "pack",
   "pcb",
   "per_layer",
+  "plan",
   "product",
   "pruned",
   "quantise",
@@ -183,6 +190,8 @@ __all__ = [
   "slerp",
   "smaller",
   "stored_share",
+  "stream",
+  "stream_parts",
   "tall",
   "task_arithmetic",
   "ties",
@@ -190,6 +199,7 @@ __all__ = [
   "trim",
   "truncated",
   "tsv",
+  "tune",
   "uniform",
   "unpack",
   "variance_corrected",

@@ -105,8 +105,9 @@ def _solve(
   side is zero.  Directions that are seen less than rounding is take none of it.
   """
   shrunk = _shrunk(grams, offdiag)
-  right = sum(dot(g, d) for g, d in zip(shrunk, moved))
-  values, vectors = jnp.linalg.eigh(sum(shrunk))
+  ones = jnp.ones(len(shrunk))
+  right = means.contract(dot(shrunk, moved), ones)
+  values, vectors = jnp.linalg.eigh(means.contract(shrunk, ones))
   least = noise(values.dtype, len(values)) * values[-1]
   whole = values + len(grams) * _absolute(grams, ridge)
   kept = (values > least) & (whole > 0)

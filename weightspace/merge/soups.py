@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import intervals, trees
-from weightspace.merge import checks, provenance, scorers
+from weightspace import intervals, scorers, trees
+from weightspace.merge import checks, provenance
 from weightspace.types import Data, Member, Params, Score, Stack
 
 ORDERS = ("score", "score-later", "given")

@@ -22,25 +22,62 @@ from weightspace.types import Data, Stack
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
-def make(stack: Stack, score: Any, data: Data | None) -> Scorer:
-  """Return the function from coefficients [K, M] to scores [K]."""
+def make(
+  stack: Stack,
+  score: Any,
+  data: Data | None,
+  *,
+  host: bool | None = False,
+  nan: float | None = None,
+) -> Scorer:
+  """Return the function from coefficients [K, M] to scores [K].
+
+  Args:
+    stack: M models.
+    score: compiled `score(params, data)`, or a Python function of one model.
+    data: None for a Python function `score(params)`.
+    host: the score is a Python function though there are data; None finds out.
+    nan: what a score that is NaN counts as; None refuses it.
+  """
   trees.check_finite(stack, "stack", stacked=True)
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
+  given = () if data is None else (data,)
+
+  def checked(scores: np.ndarray) -> np.ndarray:
+    if nan is None:
+      return _checked(scores)
+    return np.where(np.isnan(scores), nan, scores)
 
   def python(weights: np.ndarray) -> tuple[np.ndarray, None]:
     mixed = (means.weighted_sum(stack, w) for w in weights)
-    return _checked(
-      np.array([_number(score(params)) for params in mixed])
-    ), None
+    values = [_number(score(params, *given)) for params in mixed]
+    return checked(np.array(values)), None
 
   def compiled(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     found = mixes.scores(stack, jnp.asarray(weights), score, data)
     values = np.asarray(found, np.float64)
     if values.ndim == 1:
-      return _checked(values), None
-    return _checked(values.mean(1)), values
+      return checked(values), None
+    return checked(values.mean(1)), values
 
-  return python if data is None else compiled
+  return python if on_host(score, stack, data, host) else compiled
+
+
+def on_host(
+  score: Any, stack: Stack, data: Data | None, host: bool | None
+) -> bool:
+  """Tell whether a score is a Python function of one model."""
+  if data is None or host is not None:
+    return data is None or bool(host)
+  model = jax.tree.map(lambda x: x[0], stack)
+  try:
+    jax.eval_shape(lambda p, d: jnp.asarray(score(p, d)), model, data)
+  except (
+    jax.errors.JAXTypeError,
+    jax.errors.JAXIndexError,
+  ):  # it asks for numbers while it is traced
+    return True
+  return False
 
 
 def _number(value: Any) -> float:

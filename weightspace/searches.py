@@ -1,0 +1,240 @@
+"""Evolutionary searches: over coefficients of a mix, and over a recipe's own.
+
+A brood of vectors is scored together on the device; the better half are the
+parents of the next, which is drawn around their mean with a covariance that
+follows the steps that paid (`covariances`).  The best vector is never lost, and
+a search can stop at any brood and go on later.
+
+>>> models = {"w": jnp.array([0.0, 1.0])}
+>>> def score(p, x): return -((p["w"] - x) ** 2)
+>>> found = evolve(models, score, jnp.array(2.0), jax.random.key(0))
+>>> [round(w, 2) for w in found.weights.tolist()]  # outside of the models
+[-1.0, 2.0]
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import broods, scorers, trees
+from weightspace.types import Data, Key, Score, Stack
+
+
+class Found(NamedTuple):
+  """What a search over coefficients found.
+
+  `weighted_sum(stack, weights)` is the best mix.  `state` goes into `resume=`.
+  """
+
+  weights: jax.Array  # [M], as they multiply the stack
+  score: float
+  evaluations: int
+  history: np.ndarray  # [broods, 2]: evaluations so far, best score so far
+  stopped: str  # "budget" or "time"
+  state: dict[str, Any]
+
+
+class Tuned(NamedTuple):
+  """What a search over a recipe's hyper-parameters found."""
+
+  hyper: dict[str, float]
+  score: float
+  evaluations: int
+  history: np.ndarray
+  stopped: str
+  state: dict[str, Any]
+
+
+def evolve(
+  stack: Stack,
+  score: Score | Callable[..., float],
+  data: Data | None,
+  key: Key,
+  *,
+  budget: int = 1000,
+  affine: bool = True,
+  first: Any = None,
+  box: tuple[float, float] | None = None,
+  ridge: float = 0.0,
+  host: bool | None = None,
+  time_limit: float | None = None,
+  resume: Mapping[str, Any] | None = None,
+  checkpoint: str | os.PathLike[str] | None = None,
+  brood: int = 16,
+  step: float = 0.3,
+) -> Found:
+  """Search signed coefficients of sum_m w_m theta_m for the best score.
+
+  The first brood holds each model alone, their uniform mean, the vectors of
+  `first`, and random mixes; the best vector is kept from brood to brood, so the
+  result is at least as good as each of these on the data of the search.
+
+  Args:
+    stack: M models (checkpoints of a run, or task vectors), leaves [M, ...].
+    score: higher is better; NaN is worst.  `score(params, data)`, [] or [N],
+      runs compiled, a brood at a time; on the host, it is any Python function
+      of one model.
+    data: of the score; None for a host-side `score(params)`.
+    key: sets all draws.
+    budget: mixes to score, first brood included.
+    affine: the weights sum to one, as in a line through checkpoints (the paper:
+      theta_1 + sum a_m (theta_m - theta_1)); without, they are free.
+    first: [K, M] more vectors for the first brood, such as those of averages.
+    box: the least and the largest weight; None for no bounds.
+    ridge: takes ridge |w - mean|^2 from the score that is searched, against
+      large coefficients that fit the data of the search alone; 0 for none.
+    host: whether the score is a Python function of one model; None finds out
+      by tracing it.
+    time_limit: seconds; a brood on the device is finished, on the host it is
+      broken off.
+    resume: the `state` of an earlier result: the search goes on as if it had
+      not stopped.
+    checkpoint: a `.safetensors` file that the state is kept in after each
+      brood, and read from where it exists.
+    brood: mixes that are scored together.
+    step: the spread of the second brood around the best of the first.
+
+  Returns:
+    Found.
+
+  Raises:
+    ValueError: for a budget below M + 1, vectors that are not [K, M], a state
+      of another search, NaN in a model, or a score that is NaN for all.
+
+  >>> models = {"w": jnp.array([[1.0, 0.0], [0.0, 1.0]])}
+  >>> found = evolve(models, lambda p: float(p["w"][1]), None,
+  ...                jax.random.key(0), budget=40, box=(0.0, 1.0))
+  >>> found.weights.tolist()
+  [0.0, 1.0]
+
+  Liu et al. 2024, "Linear combination of saved checkpoints makes consistency
+  and diffusion models better", https://arxiv.org/abs/2404.02241; signed
+  coefficients and the basis are the paper's, whose search code is not public:
+  the broods are ours.
+  """
+  count = trees.size(stack)
+  rows = _first(count, first)
+  if budget < count + 1:
+    raise ValueError(
+      f"evolve: budget is {budget}, expected at least {count + 1}: each of"
+      f" {count} models and their mean"
+    )
+  scorer = scorers.make(stack, score, data, host=host, nan=-np.inf)
+
+  def many(vectors: np.ndarray) -> np.ndarray:
+    weights = _whole(vectors) if affine else vectors
+    values = np.asarray(scorer(np.asarray(weights, np.float32))[0], np.float64)
+    return values - ridge * ((weights - 1 / count) ** 2).sum(1)
+
+  def bounded(vectors: np.ndarray) -> np.ndarray:
+    return vectors if box is None else np.clip(vectors, *box)
+
+  together = 1 if scorers.on_host(score, stack, data, host) else brood
+  free = rows[:, 1:] if affine else rows
+  problem = broods.Problem("evolve", many, free, bounded, together, brood, step)
+  limits = broods.Limits(budget, time_limit, resume, checkpoint)
+  state, stopped, kept = broods.search(problem, key, limits)
+  best = state["best"][None]
+  weights = jnp.asarray((_whole(best) if affine else best)[0], jnp.float32)
+  return Found(weights, *broods.told(problem, state), stopped, kept)
+
+
+def tune(
+  make: Callable[..., Callable[..., Any]],
+  space: Mapping[str, tuple[float, float]],
+  stack: Stack,
+  score: Score,
+  data: Data,
+  key: Key,
+  *,
+  given: Mapping[str, Any] | None = None,
+  budget: int = 200,
+  time_limit: float | None = None,
+  resume: Mapping[str, Any] | None = None,
+  checkpoint: str | os.PathLike[str] | None = None,
+  brood: int = 16,
+  step: float = 0.3,
+) -> Tuned:
+  """Search a recipe's hyper-parameters for the best score, on the device.
+
+  Each candidate is merged and scored within one compiled program; no merged
+  model is kept or written.
+
+  Args:
+    make: `make(**hyper) -> recipe`, such as `ws.merge.ties`; its numbers may be
+      traced.
+    space: {name: (least, largest)}; the corners and the middle are tried first.
+    stack: M models.
+    score: `score(params, data)`, [] or [N]; higher is better, NaN is worst.
+    data, key, budget, time_limit, resume, checkpoint, brood: as in `evolve`.
+    given: what the recipe is called with beside the stack: base, key,
+      statistics.
+    step: as in `evolve`, as a share of the space.
+
+  Returns:
+    Tuned.
+
+  Raises:
+    ValueError: for an empty space or one without extent, a budget of none.
+
+  >>> from weightspace.merge.task_vectors import task_arithmetic
+  >>> models, start = {"w": jnp.array([1.0, 3.0])}, {"w": jnp.array(0.0)}
+  >>> found = tune(task_arithmetic, {"scale": (0.0, 1.0)}, models,
+  ...   lambda p, x: -(p["w"] - x) ** 2, jnp.array(1.0), jax.random.key(0),
+  ...   given={"base": start})
+  >>> round(found.hyper["scale"], 2)
+  0.25
+
+  What mergekit-evolve does by writing a checkpoint per candidate; ours.
+  """
+  names = list(space)
+  if not names or any(not low < high for low, high in space.values()):
+    raise ValueError(f"tune: space is {dict(space)}, expected low < high")
+  if budget < 1:
+    raise ValueError(f"tune: budget is {budget}, expected at least 1")
+  low, high = np.array(list(space.values()), np.float64).T
+  # The search runs over shares of the space.
+  corners = np.array([[share] * len(names) for share in (0.5, 0.0, 1.0)])
+
+  @jax.jit
+  def values(vectors: jax.Array, stack: Stack, given: Any, data: Data) -> Any:
+    def one(vector: jax.Array) -> jax.Array:
+      recipe = make(**dict(zip(names, vector)))
+      return jnp.mean(jnp.asarray(score(recipe(stack, **given), data), float))
+
+    return jax.lax.map(one, vectors)
+
+  held = jax.tree.map(jnp.asarray, (stack, dict(given or {}), data))
+
+  def many(vectors: np.ndarray) -> np.ndarray:
+    numbers = jnp.asarray(low + (high - low) * vectors, jnp.float32)
+    found = np.asarray(values(numbers, *held))
+    return np.where(np.isnan(found), -np.inf, found).astype(np.float64)
+
+  problem = broods.Problem(
+    "tune", many, corners, lambda v: np.clip(v, 0.0, 1.0), brood, brood, step
+  )
+  limits = broods.Limits(budget, time_limit, resume, checkpoint)
+  state, stopped, kept = broods.search(problem, key, limits)
+  best = low + (high - low) * state["best"]
+  hyper = {name: float(value) for name, value in zip(names, best)}
+  return Tuned(hyper, *broods.told(problem, state), stopped, kept)
+
+
+def _whole(vectors: np.ndarray) -> np.ndarray:
+  """Return weights that sum to one, from all but the first."""
+  return np.concatenate([1 - vectors.sum(1, keepdims=True), vectors], 1)
+
+
+def _first(count: int, first: Any) -> np.ndarray:
+  rows = np.concatenate([np.eye(count), np.full((1, count), 1 / count)])
+  if first is None:
+    return rows
+  more = np.asarray(first, np.float64)
+  if more.ndim != 2 or more.shape[1] != count or not np.isfinite(more).all():
+    raise ValueError(f"evolve: first is {more.shape}, expected [K, {count}]")
+  return np.concatenate([rows, more])
