@@ -7,7 +7,7 @@ import problems
 import pytest
 
 import weightspace as ws
-from weightspace.merge import engine
+from weightspace.merge import leaves
 from weightspace.merge.steps import Step
 
 KEY = jax.random.key(3)
@@ -33,7 +33,8 @@ DRAWN = {
 
 @pytest.mark.parametrize("name", [*ON_BASE, *DRAWN])
 def test_pieces_of_long_leaves_merge_as_a_stack(name, monkeypatch):
-  monkeypatch.setattr(engine, "PIECE", 64)
+  monkeypatch.setattr(leaves, "PIECE", 64)
+  monkeypatch.setattr(leaves, "MERGED", 50)
   recipe = (ON_BASE | DRAWN)[name]
   given = {"base": BASE} | ({"key": KEY} if name in DRAWN else {})
   whole = jax.jit(lambda stack: recipe(stack, **given))(ws.stack(MODELS))

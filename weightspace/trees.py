@@ -8,6 +8,7 @@ A Stack is the pytree of one model with a leading model axis M on every leaf, so
 (2, ['w'], [2.0, 5.0])
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightspace.host import any_nan
 from weightspace.types import Params, Stack
 
 
@@ -61,7 +63,12 @@ def inexact(leaf: Any) -> bool:
 
   Integer, boolean and PRNG-key leaves do not: they are copied.
   """
-  return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+  return _inexact(_kind(leaf)[1])
+
+
+@functools.cache
+def _inexact(dtype: Any) -> bool:
+  return bool(jnp.issubdtype(dtype, jnp.inexact))
 
 
 def accumulator(dtype: Any) -> Any:
@@ -71,9 +78,9 @@ def accumulator(dtype: Any) -> Any:
 
 
 def concrete(*trees: Any) -> bool:
-  """Tell whether values can be looked at: no leaf is a tracer."""
-  leaves = jax.tree.leaves(trees)
-  return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+  """Tell whether values can be looked at: no leaf is a tracer or a shape."""
+  shapes = jax.core.Tracer, jax.ShapeDtypeStruct
+  return not any(isinstance(leaf, shapes) for leaf in jax.tree.leaves(trees))
 
 
 def check_same(like: Params, tree: Params, what: str) -> None:
@@ -105,52 +112,6 @@ def _kind(leaf: Any) -> tuple[Any, Any]:
   if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
     return leaf.shape, leaf.dtype
   return np.shape(leaf), jnp.result_type(leaf)
-
-
-@jax.jit
-def _have_nan(leaves: list[jax.Array]) -> jax.Array:
-  return jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
-
-
-def on_host(x: Any) -> bool:
-  """Tell whether NumPy can look at an array without moving it."""
-  devices = x.devices() if isinstance(x, jax.Array) else set()
-  return len(devices) < 2 and all(d.platform == "cpu" for d in devices)
-
-
-def any_nan(leaves: list[Any]) -> list[bool]:
-  """Tell of each of some arrays of numbers whether it holds a NaN.
-
-  >>> any_nan([np.float32([1.0, np.nan]), np.float32([1.0, -np.inf])])
-  [True, False]
-  """
-  found = {i: _nan_on_host(x) for i, x in enumerate(leaves) if on_host(x)}
-  far = [i for i in range(len(leaves)) if i not in found]
-  if far:
-    # Concrete values may be met while something else is traced.
-    with jax.ensure_compile_time_eval():
-      bad = np.asarray(_have_nan([leaves[i] for i in far]))
-    found |= zip(far, bad.tolist())
-  return [found[i] for i in range(len(leaves))]
-
-
-def _nan_on_host(x: Any) -> bool:
-  """Find NaN by their bits, at the speed of memory.
-
-  The positive ones are the largest integers, the negative ones the largest
-  unsigned integers.
-  """
-  x = np.asarray(x)
-  if jnp.issubdtype(x.dtype, jnp.complexfloating):
-    return _nan_on_host(x.real) or _nan_on_host(x.imag)
-  if not x.size or x.dtype.itemsize == 1:
-    return bool(np.isnan(x.astype(np.float32)).any())
-  integer, word = f"i{x.dtype.itemsize}", f"u{x.dtype.itemsize}"
-  ends = np.array([np.inf, -np.inf], x.dtype)
-  return bool(
-    x.view(integer).max() > ends.view(integer)[0]
-    or x.view(word).max() > ends.view(word)[1]
-  )
 
 
 def spread(prefix: Any, tree: Params, what: str) -> Any:

@@ -6,7 +6,10 @@ little, and only that is sorted.  The result is exact, and a sample that misled
 is found out by the count.
 
 >>> x = np.array([[5.0, 1.0, -4.0, 3.0]])
->>> ends = bracket([(x, 4)], lambda n: counts.kept(0.5, n), signed=False)
+>>> bracket([(x, 4)], lambda n: counts.kept(0.5, n), signed=False).tolist()
+[4.0]
+>>> low, high = words(np.array([[3.5], [4.5]]), signed=False)
+>>> ends = Bracket(low, high, 2)
 >>> found = find(x[0], ends.low[0], ends.high[0], signed=False)
 >>> choose(ends, [[found]], signed=False).tolist()
 [4.0]
@@ -20,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import host, trees
 from weightspace.merge import counts
 
-STRIDE = 251  # one in so many is looked at first; prime, so no column repeats
+STRIDE = 127  # one in so many is looked at first; prime, so no column repeats
 WHOLE = 2**15  # entries of a leaf that is not sampled
 CHUNK = 2**16  # entries that NumPy takes at a time, so that they stay in cache
 
@@ -80,8 +83,10 @@ def thin(x: jax.Array) -> tuple[jax.Array, np.ndarray]:
 
 def bracket(
   sampled: list[tuple[np.ndarray, int]], rank: Rank, signed: bool
-) -> Bracket | None:
+) -> Bracket | np.ndarray | None:
   """Return the order statistics four standard errors round the k-th.
+
+  The k-th itself, [M] floats, comes back where the sample has all there is.
 
   Args:
     sampled: of each leaf, some values [M, s] and the number of all.
@@ -90,7 +95,7 @@ def bracket(
   """
   total = sum(size for _, size in sampled)
   wanted = rank(total)
-  if not sampled or not trees.concrete(wanted):
+  if not total or not trees.concrete(wanted):
     return None
   k = int(wanted.high) * counts.BASE + int(wanted.low)
   values = words(np.concatenate([v for v, _ in sampled], 1), signed)
@@ -105,6 +110,8 @@ def bracket(
     first, last = np.searchsorted(ranks, [k - margin - 0.5, k + margin - 0.5])
     high.append(row[first] if k > margin else np.iinfo(row.dtype).max)
     low.append(row[last] if last < len(row) else 0)
+  if not share:
+    return floats(np.array(high, row.dtype), signed)
   return Bracket(np.array(low, row.dtype), np.array(high, row.dtype), k)
 
 
@@ -112,6 +119,8 @@ def _ranked(
   row: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Return words from the largest on, and the sums of their weights."""
+  if weights.min() == weights.max():
+    return np.sort(row)[::-1], np.cumsum(weights)
   if row.dtype.itemsize > 4:
     order = np.argsort(row)[::-1]
     return row[order], np.cumsum(weights[order])
@@ -142,7 +151,7 @@ def find(x: Any, low: Any, high: Any, signed: bool) -> Found:
 
 def _parts(x: Any) -> Iterator[Any]:
   """Yield a leaf in pieces: for NumPy, chunks that stay in cache."""
-  if not trees.on_host(x):
+  if not host.on_host(x):
     yield x.reshape(-1)
     return
   flat = np.asarray(x).reshape(-1)

@@ -17,15 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, trees
-from weightspace.merge import steps
+from weightspace import trees
+from weightspace.merge import leaves, steps
 from weightspace.types import Key, Params, Stack
 
 Chain = tuple[steps.Step, ...]
-Leaf = jax.Array | tuple[Any, ...]  # [M, ...], or M arrays [...]
-Stream = Callable[[], Iterable[tuple[str, Leaf]]]  # one pass over leaves
-
-PIECE = 2**18  # entries of a leaf that are looked at at once, to stay in cache
+Stream = Callable[[], Iterable[tuple[str, leaves.Leaf]]]  # one pass over leaves
 
 
 def check_given(
@@ -60,7 +57,7 @@ def check_given(
       raise ValueError(f"recipe: unknown input {name!r}, expected {wanted}")
   if base is not None:
     like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), stack
+      lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stack
     )
     trees.check_same(like, base, "base")
     if finite or "base" not in needs:
@@ -91,29 +88,6 @@ def leaf_contexts(
   }
 
 
-def _example(x: Leaf) -> Any:
-  return x[0] if isinstance(x, tuple) else x
-
-
-def _is_number(x: Leaf) -> bool:
-  return trees.inexact(_example(x))
-
-
-def _stacked(x: Leaf) -> jax.Array:
-  return jnp.stack(x) if isinstance(x, tuple) else x
-
-
-def _entrywise(step: steps.Step) -> bool:
-  """Tell whether a step edits entry by entry, once its `local` is known."""
-  return step.entrywise or isinstance(step.local, tuple)
-
-
-def _widen(x: Any) -> Any:
-  if x is None or not trees.inexact(x):
-    return x
-  return jnp.asarray(x).astype(trees.accumulator(jnp.result_type(x)))
-
-
 def bind(chained: Chain, paths: Iterable[str]) -> Chain:
   """Return the steps for a tree of these paths, which they may refuse."""
   every = tuple(paths)
@@ -136,13 +110,16 @@ def at_path(chained: Chain, path: str) -> tuple[steps.Step, ...]:
 
 def through(
   chained: Sequence[steps.Step],
-  leaf: Leaf,
+  leaf: leaves.Leaf,
   at: steps.At,
   measured: tuple[Any, ...] = (),
   known: tuple[Any, ...] = (),
 ) -> jax.Array:
   """Run a leaf through steps; the i-th uses `measured[i]` and `known[i]`."""
-  x, at = jax.tree.map(_widen, leaf), at._replace(base=_widen(at.base))
+  x, at = (
+    jax.tree.map(leaves.widen, leaf),
+    at._replace(base=leaves.widen(at.base)),
+  )
   for index, step in enumerate(chained):
     value = measured[index] if index < len(measured) else None
     at = at._replace(measured=value, local=None)
@@ -150,31 +127,10 @@ def through(
       if index < len(known):
         at = at._replace(local=known[index])
       else:
-        x = _stacked(x)
+        x = leaves.stacked(x)
         at = at._replace(local=_of_leaf(step, x, at))
-    x = _edited(step, x, at)
-  return _stacked(x)
-
-
-def _edited(step: steps.Step, x: Leaf, at: steps.At) -> Leaf:
-  """Return the edit of a leaf; models that come apart stay so where they can.
-
-  XLA does not see through the stack of arrays that are edited after it.
-  """
-  if not isinstance(x, tuple) or not _entrywise(step):
-    return step.edit(_stacked(x), at)
-  if not step.reduces:
-    return tuple(
-      step.edit(one[None], at._replace(first=np.uint32(m)))[0]
-      for m, one in enumerate(x)
-    )
-  if step.fold is None or len(x) > means.UNROLL:
-    return step.edit(_stacked(x), at)
-  fold = step.fold(at)
-  state = fold.init(x[0])
-  for item in enumerate(x):
-    state = fold.update(state, item)
-  return fold.value(state)
+    x = leaves.edited(step, x, at)
+  return leaves.stacked(x)
 
 
 def _of_leaf(step: steps.Step, x: jax.Array, at: steps.At) -> Any:
@@ -187,14 +143,14 @@ def _of_leaf(step: steps.Step, x: jax.Array, at: steps.At) -> Any:
 def _view(
   chained: Chain,
   fold: steps.Fold | steps.Measure,
-  leaf: Leaf,
+  leaf: leaves.Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...] = (),
 ) -> Any:
   """Return what a measure sees of a leaf behind these steps."""
   x = through(chained, leaf, at, measured, known)
-  return steps.view(fold, x, at._replace(base=_widen(at.base)))
+  return steps.view(fold, x, at._replace(base=leaves.widen(at.base)))
 
 
 _through_compiled = jax.jit(through, static_argnums=0)
@@ -204,49 +160,30 @@ _view_compiled = jax.jit(_view, static_argnums=(0, 1))
 def _seen(
   chained: Chain,
   fold: steps.Fold | steps.Measure,
-  leaf: Leaf,
+  leaf: leaves.Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...],
 ) -> Iterator[tuple[Any, steps.At]]:
   """Yield what a measure is to be updated with: views of a leaf, or pieces."""
-  for part, there in _pieces(chained, fold, leaf, at):
+  parts: Iterable[tuple[leaves.Leaf, steps.At]] = [(leaf, at)]
+  if getattr(fold, "pieces", False) and leaves.divides(
+    chained, leaf, at, leaves.PIECE
+  ):
+    parts = leaves.pieces(leaf, at, leaves.PIECE)
+  for part, there in parts:
     yield _view_compiled(chained, fold, part, there, measured, known), there
 
 
-def _pieces(
-  chained: Chain, fold: steps.Fold | steps.Measure, leaf: Leaf, at: steps.At
-) -> Iterator[tuple[Leaf, steps.At]]:
-  """Yield a leaf, in pieces [n] where it is long, on the host, and may be."""
-  if not (
-    isinstance(leaf, tuple)
-    and leaf[0].size >= 2 * PIECE
-    and getattr(fold, "pieces", False)
-    and all(map(_entrywise, chained))
-    and not at.given
-    and all(map(trees.on_host, leaf))
-  ):
-    yield leaf, at
-    return
-  flat = [np.asarray(x).reshape(-1) for x in leaf]
-  base = None if at.base is None else np.asarray(at.base).reshape(-1)
-  for start in range(0, leaf[0].size, PIECE):
-    cut = slice(start, start + PIECE)
-    there = at._replace(start=np.uint32((int(at.start) + start) % 2**32))
-    if base is not None:
-      there = there._replace(base=base[cut])
-    yield tuple(x[cut] for x in flat), there
-
-
 def look(
-  chained: Chain, leaf: Leaf, at: steps.At, measured: tuple[Any, ...]
+  chained: Chain, leaf: leaves.Leaf, at: steps.At, measured: tuple[Any, ...]
 ) -> tuple[Any, ...]:
   """Return the `local` of each step, taken outside the compiled program."""
   known: tuple[Any, ...] = ()
   last = max((i for i, s in enumerate(chained) if s.local), default=-1)
   for index, step in enumerate(chained[: last + 1]):
     found = None
-    if step.local and _is_number(leaf):
+    if step.local and leaves.is_number(leaf):
       before, seen = chained[:index], measured[:index]
       if callable(step.local):
         edited = _through_compiled(before, leaf, at, seen, known)
@@ -260,7 +197,7 @@ def look(
 def _measured(
   chained: Chain,
   folds: Sequence[steps.Measure],
-  leaf: Leaf,
+  leaf: leaves.Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...],
@@ -288,7 +225,7 @@ def stages(
 
 def finish(
   chained: Chain,
-  leaf: Leaf,
+  leaf: leaves.Leaf,
   at: steps.At,
   measured: tuple[Any, ...],
   known: tuple[Any, ...] = (),
@@ -298,24 +235,51 @@ def finish(
 
   Where it is to be `marked`, entries of which an input is NaN are NaN.
   """
-  if not _is_number(leaf):
+  if not leaves.is_number(leaf):
     reduces = any(step.reduces for step in chained)
-    return leaf[0] if reduces else _stacked(leaf)
+    return leaf[0] if reduces else leaves.stacked(leaf)
   x = through(chained, leaf, at, measured, known)
   if marked:
     bad = _nan_somewhere(leaf, at.base)
     bad = bad if bad.ndim == x.ndim else bad[None]
     x = jnp.where(bad, jnp.nan, x)
-  return x.astype(jnp.result_type(_example(leaf)))
+  return x.astype(jnp.result_type(leaves.example(leaf)))
 
 
-def _nan_somewhere(leaf: Leaf, base: Any) -> jax.Array:
+def _nan_somewhere(leaf: leaves.Leaf, base: Any) -> jax.Array:
   """Tell for each entry [...] whether a model or the base has a NaN there."""
   inputs = [*leaf, *([] if base is None else [base])]
-  return functools.reduce(operator.or_, (jnp.isnan(_widen(x)) for x in inputs))
+  return functools.reduce(
+    operator.or_, (jnp.isnan(leaves.widen(x)) for x in inputs)
+  )
 
 
 finish_compiled = jax.jit(finish, static_argnums=0, static_argnames="marked")
+
+
+def finish_marked(
+  chained: Chain,
+  leaf: leaves.Leaf,
+  at: steps.At,
+  measured: tuple[Any, ...],
+  known: tuple[Any, ...],
+) -> jax.Array:
+  """Return one merged leaf, `marked`; a long one is merged in pieces.
+
+  They stay in cache, and NumPy gives the whole large pages of memory: those of
+  an array that XLA makes cost more than a mean of three models.
+  """
+  reduces = any(step.reduces for step in chained)
+  if not reduces or not leaves.divides(chained, leaf, at, leaves.MERGED):
+    return finish_compiled(chained, leaf, at, measured, known, marked=True)
+  merged = leaves.empty(leaf[0].size, jnp.result_type(leaf[0]))
+  done = 0
+  for part, there in leaves.pieces(leaf, at, leaves.MERGED):
+    piece = finish_compiled(chained, part, there, measured, known, marked=True)
+    merged[done : done + piece.size] = np.asarray(piece)
+    done += piece.size
+  (device,) = leaf[0].devices()
+  return jax.device_put(merged.reshape(leaf[0].shape), device, may_alias=True)
 
 
 def measure(
@@ -341,7 +305,7 @@ def measure(
       for path, x in stream() if states else ():
         resolved, at = at_path(chained, path), ats[path]
         m, before = resolved[index].measures, resolved[:index]
-        if m not in states or not _is_number(x):
+        if m not in states or not leaves.is_number(x):
           continue
         seen = measured_at(before, measured)
         if not compiled:

@@ -11,14 +11,15 @@ runs in memory, under `jit` and `vmap`, sharded, or leaf by leaf (`run`).
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
-from weightspace.merge import engine
+from weightspace import host, trees
+from weightspace.merge import engine, leaves
 from weightspace.merge.steps import Step, minus_base, plus_base
 from weightspace.types import Key, Params, Stack
 
@@ -136,31 +137,38 @@ def run(
   """
   models = trees.as_models(models, "run")
   count = len(models)
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct((count, *jnp.shape(x)), jnp.result_type(x)),
-    models[0],
-  )
+  like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
   sources = engine.check_given(
     recipe.steps, like, base, key, statistics, finite=False
   )
   columns = [trees.named(model) for model in models]
 
-  def leaves() -> Iterator[tuple[str, engine.Leaf]]:
+  def stream() -> Iterator[tuple[str, leaves.Leaf]]:
     for path in columns[0]:
-      yield path, tuple(jnp.asarray(column[path]) for column in columns)
+      yield path, tuple(_array(column[path]) for column in columns)
 
   bound = engine.bind(recipe.steps, columns[0])
   ats = engine.leaf_contexts(columns[0], base, key, sources)
-  measured = engine.measure(bound, leaves, ats, compiled=True)
+  measured = engine.measure(bound, stream, ats, compiled=True)
   merged = []
-  for path, x in leaves():
+  for path, x in stream():
     chained, at = engine.at_path(bound, path), ats[path]
     seen = engine.measured_at(chained, measured)
     known = engine.look(chained, x, at, seen)
-    leaf = engine.finish_compiled(chained, x, at, seen, known, marked=True)
+    leaf = engine.finish_marked(chained, x, at, seen, known)
     _check_marked(leaf, path, models, base)
     merged.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)
+
+
+def _stacked_like(count: int, x: Any) -> jax.ShapeDtypeStruct:
+  if not isinstance(x, jax.Array):
+    return jax.ShapeDtypeStruct((count, *jnp.shape(x)), jnp.result_type(x))
+  return jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
+
+
+def _array(x: Any) -> jax.Array:
+  return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def _check_marked(
@@ -170,7 +178,7 @@ def _check_marked(
 
   The inputs are read once, to be merged; their NaN show in what comes out.
   """
-  if trees.inexact(leaf) and trees.any_nan([leaf])[0]:
+  if trees.inexact(leaf) and host.any_nan([leaf])[0]:
     inputs = [(f"model {index}", m) for index, m in enumerate(models)]
     for what, tree in [*inputs, *([] if base is None else [("base", base)])]:
       trees.check_finite(tree, what)

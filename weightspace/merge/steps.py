@@ -63,7 +63,8 @@ class Step(NamedTuple):
   gives the step for a tree of these leaves, or refuses it.
   `models` is the number of models that the step is made for, None for any.
   An `entrywise` step edits each entry by itself: it may be given some of the
-  models and some rows of the leaf; `at.first` and `at.start` say which.
+  models and some rows of the leaf, or of its entries in a line; `at.first` and
+  `at.start` say which.
   """
 
   name: str

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import host, trees
 from weightspace.merge import brackets, counts
 from weightspace.merge.steps import At, Measure, through
 
@@ -118,7 +118,7 @@ def of_rows(x: jax.Array, k: Any) -> jax.Array:
   >>> of_rows(jnp.array([[1.0, -2.0], [4.0, 3.0]]), 2).tolist()
   [[1.0], [3.0]]
   """
-  if brackets.seen(x) and trees.on_host(x) and trees.concrete(k):
+  if brackets.seen(x) and host.on_host(x) and trees.concrete(k):
     place = x.shape[-1] - int(k)
     found = np.partition(np.abs(np.asarray(x)), place, axis=-1)
     return jnp.asarray(found[..., place, None])
@@ -166,7 +166,7 @@ def measures(
     x, (ends, leaves) = item[0], state
     if not isinstance(ends, brackets.Bracket):
       return ends, [*leaves, x]
-    rows = np.asarray(x) if trees.on_host(x) else x
+    rows = np.asarray(x) if host.on_host(x) else x
     parts = zip(rows, ends.low, ends.high)
     return ends, [*leaves, [brackets.find(*part, signed) for part in parts]]
 
@@ -179,12 +179,15 @@ def measures(
     k = rank(sum(x[0].size for x in leaves))
     return jax.vmap(lambda xs: kth_largest(xs, k, signed))(leaves)
 
+  def begin(known: Any) -> Any:
+    return None if isinstance(known, np.ndarray) else (known, [])
+
   def again(known: Any) -> Any:
     return (known, []) if isinstance(known, brackets.Bracket) else None
 
   return (
     Measure(lambda _: [], sample, bracket, thinned),
-    Measure(lambda ends: (ends, []), collect, threshold, of, pieces=True),
+    Measure(begin, collect, threshold, of, pieces=True),
     Measure(again, collect, threshold, of, pieces=True),
   )
 
