@@ -80,6 +80,17 @@ def test_a_slice_is_the_slice_of_the_leaf(tmp_path, kind, index):
   np.testing.assert_array_equal(part, LEAVES["a/kernel"][index])
 
 
+@pytest.mark.parametrize("name", ["model", "model.safetensors"])
+def test_empty_arrays_of_our_trees_are_there(tmp_path, name):
+  tree = {"a": {"w": np.ones(2)}, "none": [np.zeros((0, 3), np.int8), None]}
+  checkpoints.save(tmp_path / name, tree)
+  reader = readers.open(tmp_path / name)
+  assert reader.keys() == ["a/w", "none/0"]
+  assert (reader.shape("none/0"), reader.dtype("none/0")) == ((0, 3), np.int8)
+  assert reader.read("none/0").shape == (0, 3)
+  assert reader.read("a/w").tolist() == [1.0, 1.0]
+
+
 def test_a_slice_reads_its_rows_only(tmp_path):
   """Rows that are cut off the file do not matter to the rows before them."""
   path = file_of(tmp_path, w=LEAVES["a/kernel"])

@@ -37,15 +37,12 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from weightspace import layout
-from weightspace.readers import open
+from weightspace.readers import METADATA, RECORD, open
 from weightspace.types import Member, Params
 
 __all__ = ["member", "open", "restore", "save"]
 
 PathLike = str | os.PathLike[str]
-
-RECORD = "weightspace.json"  # in an Orbax folder
-METADATA = "weightspace"  # in the header of a safetensors file
 
 
 def save(

@@ -146,6 +146,22 @@ def _rebuild_leaf(form: str, leaf: Any, path: str) -> Any:
   return leaf
 
 
+def empties(form: Any, path: str = "") -> dict[str, np.ndarray]:
+  """Return the empty arrays of a form, which lie in no file.
+
+  >>> empties({"dict": {"a": {"list": ["array", "empty int8 0 2"]}}})
+  {'a/1': array([], shape=(0, 2), dtype=int8)}
+  """
+  if not isinstance(form, dict):
+    found = form.startswith("empty ")
+    return {path: _rebuild_leaf(form, None, path)} if found else {}
+  ((kind, below),) = form.items()
+  found = {}
+  for key, child in below.items() if kind == "dict" else enumerate(below):
+    found |= empties(child, f"{path}/{key}" if path else str(key))
+  return found
+
+
 def nest(arrays: dict[str, Any]) -> dict[str, Any]:
   """Turn names with `/` into nested dicts.
 

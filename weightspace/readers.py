@@ -18,6 +18,7 @@ or a slice of one, is read when it is asked for and nothing else is.
 import builtins
 import json
 import os
+import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,12 +26,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from weightspace import tensor_files
+from weightspace import layout, tensor_files
 
 PathLike = str | os.PathLike[str]
 Read = Callable[[str, Any], np.ndarray]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 INDEX = ".safetensors.index.json"
+RECORD = "weightspace.json"  # beside our trees in an Orbax folder
+METADATA = "weightspace"  # in the header of our safetensors files
 
 
 class Reader(NamedTuple):
@@ -182,7 +185,28 @@ def _open_files(
     if name not in entries:
       raise ValueError(f"{path!r}: {name!r} of the index is in no shard")
   kinds = {name: (entry.shape, entry.dtype) for name, entry in entries.items()}
-  return Reader(path, kinds, lambda key, i: tensor_files.read(entries[key], i))
+  reader = Reader(
+    path, kinds, lambda key, i: tensor_files.read(entries[key], i)
+  )
+  (file, *more) = files.values()
+  return reader if more else _with_empties(reader, _record(file))
+
+
+def _record(file: str) -> dict[str, Any]:
+  return json.loads(tensor_files.metadata(file).get(METADATA, "{}"))
+
+
+def _with_empties(reader: Reader, record: dict[str, Any]) -> Reader:
+  """Add the empty arrays of a tree of ours, which are in its record only."""
+  none = layout.empties(record["tree"]) if "tree" in record else {}
+  if not none:
+    return reader
+  kinds = {name: (x.shape, x.dtype) for name, x in none.items()}
+
+  def load(key: str, index: Any) -> np.ndarray:
+    return none[key] if key in none else reader.load(key, index)
+
+  return reader._replace(kinds={**reader.kinds, **kinds}, load=load)
 
 
 def _open_npz(path: str) -> Reader:
@@ -239,4 +263,6 @@ def _open_orbax(path: str) -> Reader:
     leaf = np.asarray(jax.tree.leaves(checkpointer.restore(path, args=args))[0])
     return leaf if index is None else leaf[index]
 
-  return Reader(path, kinds, load)
+  beside = pathlib.Path(path, RECORD)
+  record = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
+  return _with_empties(Reader(path, kinds, load), record)

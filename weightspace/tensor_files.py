@@ -25,6 +25,7 @@ import numpy as np
 
 LARGEST_HEADER = 100_000_000  # bytes: the limit of the format
 METADATA = "__metadata__"
+ALIGNMENT = 64  # bytes
 DTYPES = {
   "BOOL": np.dtype(bool),
   "U8": np.dtype("uint8"),
@@ -189,7 +190,7 @@ def _read_rows(
   """Read `shape` from row `low` on; the whole tensor is one row."""
   count = math.prod(shape) * entry.dtype.itemsize
   row = count // (high - low) if high > low else 0
-  buffer = np.empty(count, np.uint8)
+  buffer = _empty(count)
   view, done = buffer.data, 0
   file = os.open(entry.file, os.O_RDONLY)
   try:
@@ -205,6 +206,13 @@ def _read_rows(
   finally:
     os.close(file)
   return buffer.view(entry.dtype).reshape(shape)
+
+
+def _empty(count: int) -> np.ndarray:
+  """Return bytes at an address that accelerator libraries can take over."""
+  memory = np.empty(count + ALIGNMENT, np.uint8)
+  first = -memory.ctypes.data % ALIGNMENT
+  return memory[first : first + count]
 
 
 def lay_out(

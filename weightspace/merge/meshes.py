@@ -1,0 +1,178 @@
+"""Merging checkpoints on a mesh: every process reads and writes its shards.
+
+The recipe runs under `jit` on leaves that are laid out by NamedSharding, over
+the models, over axes of the leaves, or both.  A process reads only the slices
+that its devices hold, and all processes save together, so nothing larger than
+a shard is in one place.
+
+>>> import tempfile
+>>> from weightspace import checkpoints
+>>> from weightspace.merge.averages import uniform
+>>> folder = tempfile.mkdtemp()
+>>> for name, value in {"a": 1.0, "b": 3.0}.items():
+...   tree = {"w": np.full((4, 2), value, np.float32)}
+...   checkpoints.save(f"{folder}/{name}.safetensors", tree)
+>>> auto = (jax.sharding.AxisType.Auto,)
+>>> mesh = jax.make_mesh((1,), ("data",), axis_types=auto)
+>>> inputs = [f"{folder}/a.safetensors", f"{folder}/b.safetensors"]
+>>> on_mesh(uniform(), inputs, f"{folder}/merged", mesh=mesh)
+>>> checkpoints.open(f"{folder}/merged").read("w")[0].tolist()
+[2.0, 2.0]
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import layout, trees
+from weightspace.merge import streaming
+from weightspace.merge.recipe import Recipe
+from weightspace.readers import PathLike, Reader
+from weightspace.types import Key
+
+Spec = Callable[[str, tuple[int, ...]], jax.sharding.PartitionSpec]
+MODELS = "model"  # the mesh axis that models are laid out over, if there is one
+
+
+def on_mesh(
+  recipe: Recipe,
+  inputs: Sequence[PathLike | Reader],
+  output: PathLike,
+  base: PathLike | Reader | None = None,
+  *,
+  mesh: jax.sharding.Mesh,
+  spec: Spec | None = None,
+  key: Key | None = None,
+  **given: PathLike | Reader,
+) -> None:
+  """Merge checkpoints into an Orbax folder on all devices of a mesh.
+
+  The result is that of `recipe(stack, base=...)`.  With several processes,
+  each calls this with the same arguments after `jax.distributed.initialize`,
+  and all see one file system.
+
+  Args:
+    recipe: any that returns one model.
+    inputs: M checkpoints with the same leaves.
+    output: a new folder, which every process writes its part of.
+    base: the checkpoint that the models were fine-tuned from, where needed.
+    mesh: with Auto axes; models are laid out over its axis "model", if it has
+      one that divides M.
+    spec: `spec(path, shape) -> PartitionSpec` of a leaf; by default the longest
+      axis that the rest of the mesh divides is laid out over it.
+    key: for recipes that draw masks.
+    **given: checkpoints of what else the recipe needs, by name.
+
+  Raises:
+    ValueError: as `stream`; naming the leaf, for a NaN.
+  """
+  if os.path.lexists(output):
+    raise ValueError(f"{os.fspath(output)!r} exists, expected a new path")
+  sources = {n: (streaming.opened(reader),) for n, reader in given.items()}
+  part = streaming.Part(
+    recipe,
+    tuple(map(streaming.opened, inputs)),
+    None if base is None else streaming.opened(base),
+    sources,
+  )
+  streaming.plan([part], key=key)  # refuses what does not fit
+  place = spec or _longest(mesh)
+  stack = _stacked(part.inputs, mesh, place)
+  trees_given = {n: _placed(r[0], mesh, place) for n, r in sources.items()}
+  if part.base:
+    trees_given["base"] = _placed(part.base, mesh, place)
+  bad, merged = _merge(recipe, stack, trees_given, key)
+  for name, found in bad.items():
+    for path, nan in found.items():
+      if nan:
+        raise ValueError(f"{name}: NaN in {path!r}, expected numbers")
+  _save(output, merged)
+
+
+def _longest(mesh: jax.sharding.Mesh) -> Spec:
+  """Lay out the longest axis that the mesh, less its models, divides."""
+  axes = tuple(name for name in mesh.axis_names if name != MODELS)
+  parts = int(np.prod([mesh.shape[name] for name in axes], dtype=int))
+
+  def spec(path: str, shape: tuple[int, ...]) -> jax.sharding.PartitionSpec:
+    fitting = [a for a, size in enumerate(shape) if size and not size % parts]
+    if not axes or not fitting:
+      return jax.P()
+    longest = max(fitting, key=lambda axis: shape[axis])
+    return jax.P(*[None] * longest, axes)
+
+  return spec
+
+
+def _stacked(
+  inputs: Sequence[Reader], mesh: jax.sharding.Mesh, spec: Spec
+) -> dict[str, jax.Array]:
+  """Read models into leaves [M, ...], each process the slices it holds."""
+  count = len(inputs)
+  split = MODELS in mesh.axis_names and count % mesh.shape[MODELS] == 0
+  first = MODELS if split else None
+
+  def read(path: str) -> jax.Array:
+    shape, dtype = inputs[0].kinds[path]
+
+    def slices(index: Any) -> np.ndarray:
+      models = range(count)[index[0]]
+      rows = index[1:] if shape else None
+      return np.stack([inputs[m].read(path, rows) for m in models])
+
+    sharding = jax.NamedSharding(mesh, jax.P(first, *spec(path, shape)))
+    return jax.make_array_from_callback(
+      (count, *shape), sharding, slices, dtype=dtype
+    )
+
+  return {path: read(path) for path in inputs[0].keys()}
+
+
+def _placed(
+  reader: Reader, mesh: jax.sharding.Mesh, spec: Spec
+) -> dict[str, jax.Array]:
+  """Read one tree, each process the slices it holds."""
+
+  def read(path: str) -> jax.Array:
+    shape, dtype = reader.kinds[path]
+    sharding = jax.NamedSharding(mesh, spec(path, shape))
+    return jax.make_array_from_callback(
+      shape,
+      sharding,
+      lambda index: reader.read(path, index if shape else None),
+      dtype=dtype,
+    )
+
+  return {path: read(path) for path in reader.keys()}
+
+
+def _merge(
+  recipe: Recipe, stack: Any, given: Mapping[str, Any], key: Key | None
+) -> tuple[dict[str, dict[str, bool]], Any]:
+  """Run the recipe as one program; say also where there is a NaN."""
+
+  def has_nan(tree: Any) -> Any:
+    return {
+      path: jnp.isnan(x).any() for path, x in tree.items() if trees.inexact(x)
+    }
+
+  @jax.jit
+  def program(stack: Any, given: Any, key: Any) -> Any:
+    merged = recipe(stack, key=key, **given)
+    return {
+      n: has_nan(t) for n, t in ({"inputs": stack} | given).items()
+    }, merged
+
+  found, merged = program(stack, dict(given), key)
+  return jax.tree.map(bool, found), merged
+
+
+def _save(output: PathLike, merged: dict[str, jax.Array]) -> None:
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(os.path.abspath(output), layout.nest(merged))
