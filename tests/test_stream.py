@@ -15,7 +15,7 @@ import pytest
 import weightspace as ws
 from tests.test_recipes_matrix import ROWS
 from weightspace import checkpoints, readers
-from weightspace.merge import pieces, pipes, streaming
+from weightspace.merge import pieces, pipes, tasks
 
 KEY = jax.random.key(7)
 KINDS = {
@@ -105,7 +105,7 @@ def test_many_models_fold_two_at_a_time(tmp_path, name):
   start, *models = saved(tmp_path, 7)
   hyper = {"linear": {"weights": list(range(1, 8))}, "dare": {"rate": 0.5}}
   recipe = ws.merge.RECIPES[name](**hyper.get(name, {"scale": 0.3}))
-  part = streaming.Part(recipe, tuple(map(readers.open, models)))
+  part = tasks.Part(recipe, tuple(map(readers.open, models)))
   cut = pieces.cut(part, recipe.steps, "embed", None)
   assert [len(piece.models) for piece in cut] == [2, 2, 2, 1]
   base, key = (None, None) if name == "linear" else (start, KEY)
@@ -119,12 +119,12 @@ def test_rows_within_a_budget_give_the_same_bytes(tmp_path):
   start, *models = saved(tmp_path, 3)
   recipe = ws.merge.dare(0.5, scale=0.5)
   ws.merge.stream(recipe, models, tmp_path / "whole", start, key=KEY)
-  part = streaming.Part(
+  part = tasks.Part(
     recipe, tuple(map(readers.open, models)), readers.open(start)
   )
   tight = 4 * pieces.need_bytes(4, 4, 3, True)
   assert len(pieces.cut(part, recipe.steps, "embed", tight)) == 3
-  assert streaming.plan([part], key=KEY, max_memory=tight).peak <= tight
+  assert tasks.plan([part], key=KEY, max_memory=tight).peak <= tight
   ws.merge.stream(
     recipe, models, tmp_path / "rows", start, key=KEY, max_memory=tight
   )
@@ -229,10 +229,8 @@ def test_parts_of_one_output(tmp_path):
   ends = ["embed", "scale", "steps"]
   middle = [name for name in KINDS if name not in ends]
   parts = [
-    streaming.Part(
-      ws.merge.uniform(), tuple(view(path, ends) for path in models)
-    ),
-    streaming.Part(
+    tasks.Part(ws.merge.uniform(), tuple(view(path, ends) for path in models)),
+    tasks.Part(
       ws.merge.task_arithmetic(1.0),
       (view(models[0], middle),),
       view(start, middle),
@@ -250,7 +248,7 @@ def test_parts_of_one_output(tmp_path):
 
 def test_a_plan_says_what_a_merge_takes(tmp_path):
   start, *models = saved(tmp_path, 2)
-  part = streaming.Part(
+  part = tasks.Part(
     ws.merge.ties(0.5), tuple(map(readers.open, models)), readers.open(start)
   )
   plan = ws.merge.plan([part])

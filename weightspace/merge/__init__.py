@@ -62,8 +62,9 @@ from weightspace.merge.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
-from weightspace.merge.streaming import Part, plan, stream, stream_parts
+from weightspace.merge.streaming import stream, stream_parts
 from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
+from weightspace.merge.tasks import Part, plan
 from weightspace.merge.through_merged import regmean_pp
 from weightspace.merge.trims import trim
 from weightspace.merge.unique import ram

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import layout, trees
-from weightspace.merge import streaming
+from weightspace.merge import tasks
 from weightspace.merge.recipe import Recipe
 from weightspace.readers import PathLike, Reader
 from weightspace.types import Key
@@ -72,14 +72,14 @@ def on_mesh(
   """
   if os.path.lexists(output):
     raise ValueError(f"{os.fspath(output)!r} exists, expected a new path")
-  sources = {n: (streaming.opened(reader),) for n, reader in given.items()}
-  part = streaming.Part(
+  sources = {n: (tasks.opened(reader),) for n, reader in given.items()}
+  part = tasks.Part(
     recipe,
-    tuple(map(streaming.opened, inputs)),
-    None if base is None else streaming.opened(base),
+    tuple(map(tasks.opened, inputs)),
+    None if base is None else tasks.opened(base),
     sources,
   )
-  streaming.plan([part], key=key)  # refuses what does not fit
+  tasks.plan([part], key=key)  # refuses what does not fit
   place = spec or _longest(mesh)
   stack = _stacked(part.inputs, mesh, place)
   trees_given = {n: _placed(r[0], mesh, place) for n, r in sources.items()}
