@@ -12,6 +12,7 @@ alone; everything else maps between these axes and permutations.
 [[3.0, 1.0, 2.0]]
 """
 
+from weightspace.match.activations import Alike, match_activations
 from weightspace.match.axes import Axes, Perm, from_json, to_json
 from weightspace.match.checking import check, lint
 from weightspace.match.perms import (
@@ -25,6 +26,7 @@ from weightspace.match.symmetry import trace_axes
 from weightspace.match.weights import Matched, match_pairs, match_weights
 
 __all__ = [
+  "Alike",
   "Axes",
   "Matched",
   "Perm",
@@ -34,6 +36,7 @@ __all__ = [
   "identity",
   "invert",
   "lint",
+  "match_activations",
   "match_pairs",
   "match_weights",
   "permute",

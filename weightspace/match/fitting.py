@@ -152,6 +152,22 @@ def check_models(axes: Axes, what: str, *models: Params) -> None:
     check_finite(model, f"{what}: {name}")
 
 
+def check_batch(x: Any, what: str, batch_size: int | None = None) -> int:
+  """Return N of inputs [N, ...]; raise a ValueError where there are none."""
+  leaves = trees.named(x)
+  counts = {
+    np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves.values()
+  }
+  if len(counts) != 1 or not min(counts):
+    raise ValueError(
+      f"{what}: inputs of {sorted(counts)} examples, expected one number, at"
+      " least 1"
+    )
+  if batch_size is not None and batch_size < 1:
+    raise ValueError(f"{what}: batch_size is {batch_size}, expected at least 1")
+  return counts.pop()
+
+
 def check_finite(params: Params, what: str) -> None:
   """Raise a ValueError at the first leaf with NaN or infinity."""
   for path, leaf in trees.named(params).items():

@@ -202,6 +202,18 @@ def _rows(perm: Perm, name: str, indices: Any) -> tuple[Any, ...]:
   return tuple(found)
 
 
+def source_rows(perm: Perm, name: str, lead: tuple[int, ...]) -> np.ndarray:
+  """Return for each block of a result, in order, the block it comes from.
+
+  >>> source_rows({"h": np.array([1, 0])}, "h>d", (2,)).tolist()
+  [1, 0]
+  """
+  places = _rows(perm, name, np.empty((*lead, 1)))
+  if not places:
+    return np.zeros(1, int)
+  return np.ravel_multi_index([p[..., 0] for p in places], lead).ravel()
+
+
 def compose(first: Perm, then: Perm) -> Perm:
   """Return the permutation that does `first`, and `then` another.
 

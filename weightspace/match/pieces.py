@@ -45,23 +45,26 @@ def cut(axes: Axes, params: Params) -> list[Piece]:
   patterns, found = trees.named(axes.tree), []
   for path, leaf in trees.named(params).items():
     if not fitting.is_statistic(path) and trees.inexact(leaf):
-      for steps, labels in _cut(list(parse(patterns[path])), axes.sizes, ()):
+      for steps, labels in split(list(parse(patterns[path])), axes.sizes):
         found.append(Piece(path, steps, labels))
   return found
 
 
-def _cut(found: list[Any], sizes: dict[str, int], steps: Any) -> list[Any]:
+def split(
+  found: list[Any], sizes: dict[str, int], steps: Any = ()
+) -> list[Any]:
+  """Return (steps, labels) of the pieces of an array with these axes."""
   if any(isinstance(t, terms.Product) for t in found):
     flat = [f for t in found for f in terms.factors(t)]
     shape = tuple(extent(t, sizes) for t in flat)
-    return _cut(flat, sizes, (*steps, shape))
+    return split(flat, sizes, (*steps, shape))
   for axis, term in enumerate(found):
     if isinstance(term, terms.Sum):
       start, result = 0, []
       for part in term.parts:
         stop = start + extent(part, sizes)
         inner = [*found[:axis], part, *found[axis + 1 :]]
-        result += _cut(inner, sizes, (*steps, Stretch(axis, start, stop)))
+        result += split(inner, sizes, (*steps, Stretch(axis, start, stop)))
         start = stop
       return result
   return [(steps, tuple(n if isinstance(n, str) else None for n in found))]

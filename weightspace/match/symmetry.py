@@ -35,8 +35,8 @@ class Traced(NamedTuple):
 
   walk: Walk
   program: graph.Program
-  leaves: list[tuple[Any, ...]]  # the resolved axes of each parameter
   names: dict[int, str]  # of the atoms that have one
+  joined: list[tuple[tuple[int, int], Any]]  # atoms that became one
   axes: Axes
 
 
@@ -88,11 +88,28 @@ def analyse(apply: Callable[..., Any], params: Params, *inputs: Any) -> Traced:
     for value in given[:count]
   ]
   parents = _parents(walk, resolved)
-  resolved = _fused(walk, resolved, parents)
+  resolved, joined = _fused(walk, resolved, parents)
   names = _names(walk, trees.names(params), resolved, parents)
   tree, pins = _patterns(walk, params, resolved, names)
   sizes = {name: walk.forest.sizes[atom] for atom, name in names.items()}
-  return Traced(walk, program, resolved, names, Axes(tree, sizes, pins))
+  return Traced(walk, program, names, joined, Axes(tree, sizes, pins))
+
+
+def words(traced: Traced, dims: Any) -> tuple[Any, ...]:
+  """Return the axes of a value in names and sizes, as `axes.parse` does."""
+  sizes = traced.walk.forest.sizes
+
+  def rename(term: Any) -> Any:
+    if isinstance(term, int):
+      return traced.names.get(term, sizes[term])
+    if isinstance(term, terms.Sum):
+      return terms.Sum(tuple(map(rename, term.parts)))
+    return terms.Product(tuple(map(rename, term.factors)))
+
+  found = [values.resolve(traced.walk, d) for d in dims]
+  for pair, atom in traced.joined:
+    found = [_join(d, pair, atom) for d in found]
+  return tuple(map(rename, found))
 
 
 def _scopes(walk: Walk) -> dict[int, set[int]]:
@@ -151,8 +168,9 @@ def _parents(walk: Walk, leaves: list[Any]) -> dict[int, list[int]]:
 
 def _fused(
   walk: Walk, leaves: list[Any], parents: dict[int, list[int]]
-) -> list[Any]:
+) -> tuple[list[Any], list[Any]]:
   """Join atoms that were split by a reshape and never used apart."""
+  found = []
   scopes, forest = _scopes(walk), walk.forest
   for inner in list(parents):
     outer = parents[inner][-1] if parents.get(inner) else None
@@ -165,12 +183,13 @@ def _fused(
     if all(_adjacent(d, (outer, inner)) for dims in leaves for d in dims):
       count = forest.sizes[outer] * forest.sizes[inner]
       joined = terms.fresh(forest, count)
+      found.append(((outer, inner), joined))
       leaves = [
         tuple(_join(d, (outer, inner), joined) for d in dims) for dims in leaves
       ]
       parents[joined] = parents.pop(outer)  # type: ignore[index]
       del parents[inner]
-  return leaves
+  return leaves, found
 
 
 def _adjacent(term: Any, pair: tuple[int, int]) -> bool:

@@ -28,10 +28,13 @@ class Value(NamedTuple):
 
 
 class Use(NamedTuple):
-  """A contraction over an axis of a value of the top level."""
+  """A value of the top level that depends on inputs, and what reads it.
+
+  `axis` is the one that a contraction runs over; None where the value is made.
+  """
 
   ref: graph.Ref
-  axis: int
+  axis: int | None
   dims: tuple[Term, ...]
 
 

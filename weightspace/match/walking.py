@@ -38,8 +38,10 @@ def follow(walk: Walk, program: Program, given: list[Value]) -> list[Value]:
     inputs = [read(item) for item in eqn.inputs]
     data = any(value.data for value in inputs)
     outputs = [v._replace(data=data) for v in _step(walk, eqn, inputs)]
-    for value in outputs:
+    for ref, value in zip(eqn.outputs, outputs):
       values.record(walk, value.dims)
+      if value.data and not walk.context:
+        walk.uses.append(values.Use(ref, None, value.dims))
     env.update(zip(eqn.outputs, outputs))
   return [read(item) for item in program.outputs]
 
