@@ -29,6 +29,7 @@ class Point(NamedTuple):
 
   name: str
   number: int  # of the value in the program
+  part: int  # of the value, where an axis of it is a sum
   steps: tuple[Any, ...]
   first: tuple[int, ...]  # the axes of the blocks, and that of the name
   pooled: tuple[int, ...]  # axes of other names, whose order is not known yet
@@ -59,7 +60,8 @@ def _points(
   """Return the names on a value, or on one of its axes."""
   wanted = None if only is None else set(_names(found[only]))
   result = []
-  for steps, labels in pieces.split(list(found), axes.sizes):
+  cuts = pieces.split(list(found), axes.sizes)
+  for part, (steps, labels) in enumerate(cuts):
     bases = [None if n is None else base(n) for n in labels]
     for axis, name in enumerate(labels):
       free = name is not None and name not in axes.pins
@@ -74,7 +76,7 @@ def _points(
           for a, other in enumerate(labels)
           if a not in first and other is not None and other not in axes.pins
         )
-        result.append(Point(name, number, steps, first, pooled))
+        result.append(Point(name, number, part, steps, first, pooled))
   return result
 
 
@@ -89,14 +91,15 @@ def watch(
 ) -> list[jax.Array]:
   """Return the values at points, each as [*blocks, n, samples]; jit it."""
   # The points may come from a batch of another size.
-  steps = {(p.number, p.first): p.steps for p in find(apply, params, x)}
+  steps = {(p.number, p.part, p.first): p.steps
+           for p in find(apply, params, x)}  # fmt: skip
   program = graph.trace(apply, params, x)
   env = dict(zip(program.inputs, jax.tree.leaves((params, x))))
   refs = [graph.Ref(point.number) for point in points]
   found = graph.evaluate(program.equations, env, refs)
   result = []
   for point, value in zip(points, found):
-    cuts = steps[point.number, point.first]
+    cuts = steps[point.number, point.part, point.first]
     y = pieces.view(pieces.Piece("", cuts, ()), jnp.asarray(value))
     # Units of other names are not aligned: their mean does not depend on it.
     y = y.astype(jnp.float32).mean(point.pooled, keepdims=True)
