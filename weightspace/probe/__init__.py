@@ -24,6 +24,9 @@ from weightspace.paths import (
   line,
   polyline,
 )
+from weightspace.probe.ascent import worst_sharpness
+from weightspace.probe.boxes import keskar_sharpness
+from weightspace.probe.calibration import calibrated, temperature
 from weightspace.probe.curvature import empirical_fisher, fisher, ggn, hessian
 from weightspace.probe.curve_losses import summary
 from weightspace.probe.curves import fit_curve, fit_curves
@@ -35,7 +38,12 @@ from weightspace.probe.differences import (
 )
 from weightspace.probe.directions import filter_axes, random_direction
 from weightspace.probe.gradients import noise_scale, noise_scale_of_norms
+from weightspace.probe.invariance import moved_by, rescale
 from weightspace.probe.lanczos import Ritz, ritz, top_eigenpairs
+from weightspace.probe.langevin import (
+  LearningCoefficient,
+  learning_coefficient,
+)
 from weightspace.probe.laziness import (
   effective_rank,
   kernel_alignment,
@@ -47,6 +55,18 @@ from weightspace.probe.matrices import from_function, from_matrix
 from weightspace.probe.operators import Operator
 from weightspace.probe.phases import Phase, Rule, classify, phase, rule_of
 from weightspace.probe.planes import Plane, triangle
+from weightspace.probe.profiles import (
+  Profile,
+  frozen,
+  interpolated,
+  profile,
+  recalibrated,
+)
+from weightspace.probe.sharpness import (
+  average_sharpness,
+  radial_losses,
+  sam_sharpness,
+)
 from weightspace.probe.similarity import cka, cka_fold
 from weightspace.probe.spectra import density, smooth
 from weightspace.probe.streams import streamed
@@ -56,16 +76,20 @@ from weightspace.probe.trajectories import Trajectory, trajectory
 
 __all__ = [
   "Barrier",
+  "LearningCoefficient",
   "Operator",
   "Phase",
   "Plane",
+  "Profile",
   "Ritz",
   "Rule",
   "Trajectory",
   "along",
+  "average_sharpness",
   "barrier",
   "barrier_on",
   "bezier",
+  "calibrated",
   "cka",
   "cka_fold",
   "classify",
@@ -81,27 +105,39 @@ __all__ = [
   "fit_curves",
   "from_function",
   "from_matrix",
+  "frozen",
   "ggn",
   "hessian",
+  "interpolated",
   "js_divergence",
   "kernel_alignment",
+  "keskar_sharpness",
+  "learning_coefficient",
   "line",
+  "moved_by",
   "noise_scale",
   "noise_scale_of_norms",
   "phase",
   "polyline",
+  "profile",
+  "radial_losses",
   "random_direction",
+  "recalibrated",
   "representation_alignment",
+  "rescale",
   "ritz",
   "rule_of",
+  "sam_sharpness",
   "sign_agreement",
   "smooth",
   "streamed",
   "summary",
   "surface",
   "tangent_kernel",
+  "temperature",
   "top_eigenpairs",
   "trace",
   "trajectory",
   "triangle",
+  "worst_sharpness",
 ]
