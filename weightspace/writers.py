@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from weightspace import tensor_files
 
 JOURNAL = "journal.jsonl"
 SHARD_BYTES = 5_000_000_000
+Text = str | bytes | Callable[[], str]  # of a file beside the shards
 FORMAT = {"format": "pt"}  # transformers reads files that say so, and no others
 
 
@@ -86,11 +87,11 @@ class Writer(NamedTuple):
     if ends:
       self.done.add(key)
 
-  def finish(self, extra: Mapping[str, str] | None = None) -> None:
-    """Write the index and further text files, and rename the folder.
+  def finish(self, extra: Mapping[str, Text] | None = None) -> None:
+    """Write the index and further files, and rename the folder.
 
     Args:
-      extra: text by file name, such as a model card.
+      extra: text, bytes or what returns text, by file name: a model card, say.
 
     Raises:
       ValueError: naming the first leaf that was not written.
@@ -98,7 +99,7 @@ class Writer(NamedTuple):
     for key in self.entries:
       if key not in self.done:
         raise ValueError(f"{self.path!r}: {key!r} was not written")
-    texts = dict(extra or {})
+    texts: dict[str, Text] = dict(extra or {})
     files = sorted({entry.file for entry in self.entries.values()})
     if len(files) > 1:
       placed = {k: os.path.basename(e.file) for k, e in self.entries.items()}
@@ -106,9 +107,9 @@ class Writer(NamedTuple):
       index = {"metadata": {"total_size": total}, "weight_map": placed}
       texts["model.safetensors.index.json"] = json.dumps(index, indent=1)
     for name, text in texts.items():
-      target = os.path.join(self.aside, name)
-      with open(target, "w", encoding="utf-8") as stream:
-        stream.write(text)
+      made = text() if callable(text) else text
+      with open(os.path.join(self.aside, name), "wb") as stream:
+        stream.write(made if isinstance(made, bytes) else made.encode())
     for file in files:
       _sync(file)
     os.remove(os.path.join(self.aside, JOURNAL))
