@@ -1,0 +1,316 @@
+"""Sweeps: units by content, run once each whatever is killed."""
+
+import collections
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import search
+from experiments import jobs, launchers, sweep, sweep_board, units
+from experiments.launchers import local
+
+ROOT = pathlib.Path(__file__).parents[1]
+SQUARES = str(ROOT / "tests/sweeps/squares.py")
+
+
+def config_of(function, **values):
+  module = types.ModuleType("mine")
+  module.get_config = lambda arg: ml_collections.ConfigDict(
+    {"seed": 0, "rate": 0.1, "name": "a", "model": {"hidden": (8,)}} | values
+  )
+  if function:
+    module.sweep = function
+  return module
+
+
+def test_units_are_ordered_and_named_by_content():
+  found = sweep.expand(SQUARES)
+  assert [unit.overrides["seed"] for unit in found] == [0, 1, 2, 3]
+  assert found[3].overrides == {"seed": 3, "rate": 0.5}
+  assert len({unit.id for unit in found}) == 4
+  again = sweep.expand(config_of(lambda add: add(rate=0.5, seed=3)))
+  assert again[0].id == found[3].id == units.identify({"seed": 3, "rate": 0.5})
+  # Folders of before are found again only while this stays as it is.
+
+
+@pytest.mark.parametrize(
+  "function, message",
+  [
+    (None, r"mine: no sweep\(add\)"),
+    (lambda add: None, "mine: sweep adds no unit"),
+    (lambda add: [add(seed=1), add(seed=1)], "mine: sweep adds .* twice"),
+    (lambda add: add(sed=1), "sets 'sed', unknown to the config"),
+    (lambda add: add({"model.width": 1}), "sets 'model.width', unknown"),
+    (lambda add: add(model=1), "sets 'model', which is a level"),
+    (lambda add: add(seed="1"), "sets 'seed' to '1', expected int"),
+    (lambda add: add(seed=True), "sets 'seed' to True, expected int"),
+    (
+      lambda add: add({"model.hidden": 8}),
+      "'model.hidden' to 8, expected tupl",
+    ),
+  ],
+)
+def test_a_sweep_that_does_not_fit_is_named(function, message):
+  with pytest.raises(ValueError, match=message):
+    sweep.expand(config_of(function))
+
+
+def test_whole_numbers_are_rates_too():
+  assert sweep.expand(config_of(lambda add: add(rate=1)))[0].overrides
+
+
+def test_grids_and_searches():
+  assert len(search.grid({"a": [1, 2], "b": range(3)})) == 6
+  space = {
+    "rate": search.log_uniform(1e-4, 1e-1),
+    "width": search.integers(2, 5),
+    "kind": ["x", "y"],
+    "share": search.uniform(0.0, 1.0),
+  }
+  for draw in (search.random_search, search.quasi_random):
+    points = draw(space, 200, seed=3)
+    assert points == draw(space, 200, seed=3) != draw(space, 200, seed=4)
+    assert {p["width"] for p in points} == {2, 3, 4, 5}
+    assert {p["kind"] for p in points} == {"x", "y"}
+    logs = np.log10([p["rate"] for p in points])
+    assert -4 <= logs.min() < -3.8 and -1.2 < logs.max() <= -1
+    assert abs(logs.mean() + 2.5) < 0.2
+  even = np.array([p["share"] for p in search.quasi_random(space, 64)])
+  assert np.histogram(even, 8, (0, 1))[0].min() >= 6
+  with pytest.raises(ValueError, match="'rate' is a range"):
+    search.grid(space)
+  with pytest.raises(ValueError, match="low <= high"):
+    search.uniform(1.0, 0.0)
+  with pytest.raises(ValueError, match="log: above 0"):
+    search.log_uniform(0.0, 1.0)
+
+
+def test_ten_thousand_units_expand_quickly():
+  def many(add):
+    for seed in range(10_000):
+      add(seed=seed)
+
+  assert len(sweep.expand(config_of(many))) == 10_000
+
+
+def flags(workdir, **values):
+  defaults = {
+    "config": SQUARES,
+    "experiment": None,
+    "launcher": "local",
+    "workers": 2,
+    "retries": 1,
+    "pin": True,
+    "data_dir": None,
+    "workdir": str(workdir),
+  }
+  return types.SimpleNamespace(**(defaults | values))
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch):
+  monkeypatch.chdir(ROOT)
+
+
+def completed(workdir) -> collections.Counter:
+  """How often each unit ran to its end."""
+  return collections.Counter(
+    {
+      path.parts[-4]: len(path.read_text().splitlines())
+      for path in workdir.glob("*/quick/run/completed.txt")
+    }
+  )
+
+
+def results(workdir) -> list[bytes]:
+  return sorted(
+    path.read_bytes() for path in workdir.glob("*/quick/run/result.json")
+  )
+
+
+def test_a_sweep_runs_every_unit_once(tmp_path, capsys):
+  assert sweep.run(flags(tmp_path)) == 0
+  assert sorted(completed(tmp_path).values()) == [1, 1, 1, 1]
+  assert "4 of 4 done" in capsys.readouterr().out
+  assert sweep.run(flags(tmp_path)) == 0
+  assert sorted(completed(tmp_path).values()) == [1, 1, 1, 1]
+  assert "4 units, 4 of them done" in capsys.readouterr().out
+  about = json.loads(next(tmp_path.glob("*/unit.json")).read_text())
+  assert about["command"][1:3] == ["-m", "tests.sweeps.quick"]
+
+
+def test_a_unit_that_fails_is_reported_and_holds_up_nothing(tmp_path, capsys):
+  module = "tests.sweeps.quick"
+  found = units.Sweep(module, SQUARES, sweep.expand(SQUARES))
+  queue = sweep.plan(found, str(tmp_path))
+  queue = [
+    job._replace(argv=[*job.argv, "--config.kind=always fails"])
+    if index == 1
+    else job
+    for index, job in enumerate(queue)
+  ]
+  board = sweep_board.Board(4, 4, 2)
+  local.launch(queue, launchers.Options(2, retries=1), board.tell)
+  assert board.summary() == 1
+  said = capsys.readouterr().out
+  assert "3 of 4 done, 1 failed" in said and "this unit fails always" in said
+  assert len(results(tmp_path)) == 3
+  attempts = pathlib.Path(queue[1].folder, jobs.ATTEMPTS).read_text()
+  assert len(attempts.splitlines()) == 2
+
+
+def test_a_unit_that_fails_once_is_tried_again(tmp_path):
+  job = jobs.Job(
+    "a",
+    [
+      sys.executable,
+      "-m",
+      "tests.sweeps.quick",
+      f"--workdir={tmp_path}/a",
+      "--config.seed=3",
+      "--config.kind=fails once",
+    ],
+    f"{tmp_path}/a",
+  )
+  told = []
+  local.launch([job], launchers.Options(1, retries=1), told.append)
+  assert [outcome.state for outcome in told] == ["done"]
+
+
+def test_two_launchers_do_not_run_a_unit_twice_at_once(tmp_path):
+  command = [sys.executable, "-m", "tests.sweeps.quick", "--config.seconds=1"]
+  command += [f"--workdir={tmp_path}/a", "--config.seed=3"]
+  job = jobs.Job("a", command, f"{tmp_path}/a")
+  other = subprocess.Popen(
+    [
+      sys.executable,
+      "-c",
+      "from experiments import jobs; import json, sys;"
+      "jobs.execute(jobs.Job(*json.loads(sys.argv[1])))",
+      json.dumps(job),
+    ]
+  )
+  while not os.path.exists(f"{tmp_path}/a/log.txt"):
+    time.sleep(0.01)
+  assert jobs.execute(job).state == "busy"
+  told = []
+  local.launch([job], launchers.Options(1), told.append)
+  assert [outcome.state for outcome in told] == ["done"]
+  assert other.wait() == 0
+  assert completed(tmp_path)["a"] == 1
+
+
+def test_a_killed_launcher_leaves_its_unit_at_work(tmp_path):
+  """The lock goes with the unit's process: nobody starts it a second time."""
+  command = [sys.executable, "-m", "tests.sweeps.quick", "--config.seconds=2"]
+  command += [f"--workdir={tmp_path}/a", "--config.seed=3"]
+  job = jobs.Job("a", command, f"{tmp_path}/a")
+  launcher = subprocess.Popen(
+    [
+      sys.executable,
+      "-c",
+      "from experiments import jobs; import json, sys;"
+      "jobs.execute(jobs.Job(*json.loads(sys.argv[1])))",
+      json.dumps(job),
+    ]
+  )
+  while not os.path.exists(f"{tmp_path}/a/log.txt"):
+    time.sleep(0.01)
+  launcher.kill()
+  launcher.wait()
+  assert jobs.execute(job).state == "busy"
+  told = []
+  local.launch([job], launchers.Options(1), told.append)
+  assert [outcome.state for outcome in told] == ["done"]
+  assert completed(tmp_path)["a"] == 1
+
+
+def kill_units(workdir):
+  """Kill the processes of units, as `pkill` does."""
+  for process in filter(str.isdigit, os.listdir("/proc")):
+    try:
+      words = pathlib.Path("/proc", process, "cmdline").read_text()
+      if f"--workdir={workdir}/" in words and "sweeps.quick" in words:
+        os.kill(int(process), signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+      pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds them in /proc")
+def test_a_hundred_kills_lose_nothing(tmp_path):
+  """Launchers and units are killed at random; every result is there, once."""
+  whole, broken = tmp_path / "whole", tmp_path / "broken"
+  assert sweep.run(flags(whole)) == 0
+  rng, kills, wholes = np.random.default_rng(0), 0, 0
+  config = f"{SQUARES}:seconds=0.2"
+  command = [sys.executable, "-m", "experiments.sweep", f"--config={config}"]
+  command += ["--workers=2", f"--workdir={broken}"]
+  while kills < 100:
+    if len(results(broken)) == 4:
+      assert set(completed(broken).values()) == {1}
+      shutil.rmtree(broken)
+      wholes += 1
+    launcher = subprocess.Popen(
+      command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.4 + 0.8 * rng.random())
+    if rng.random() < 0.5:
+      kill_units(broken)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    kills += 1
+  assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+  assert results(broken) == results(whole)
+  assert set(completed(broken).values()) == {1}
+  assert wholes > 3  # the kills fell among units at work
+
+
+@pytest.mark.parametrize(
+  "values, message",
+  [
+    ({"launcher": "slow"}, "--launcher: 'slow', expected one of local, print"),
+    ({"workers": 0}, "--workers: 0"),
+    ({"config": "nowhere.py"}, "'nowhere.py' is no file"),
+    ({"config": str(ROOT / "configs/model_soups.py")}, "no sweep"),
+    ({"config": f"{SQUARES}:units=x"}, "argument 'units': 'x'"),
+  ],
+)
+def test_bad_flags_are_named_before_a_unit_starts(tmp_path, values, message):
+  with pytest.raises(ValueError, match=message):
+    sweep.run(flags(tmp_path / "s", experiment="soup", **values))
+  assert not results(tmp_path / "s")
+
+
+def test_print_gives_commands_that_a_shell_runs(tmp_path, capsys):
+  assert sweep.run(flags(tmp_path / "s", launcher="print")) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 4 and not (tmp_path / "s").exists()
+  env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:/bin"}
+  subprocess.run(lines[2], shell=True, check=True, env=env)
+  assert results(tmp_path / "s") == [b'{"seed": 2, "square": 4}']
+
+
+def test_cores_are_shared_out(monkeypatch):
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+  assert local.shares(2) == [[0, 2], [1, 3]]
+  assert local.shares(8) == [None] * 8
+
+
+def test_time_to_go_is_told(capsys):
+  board = sweep_board.Board(4, 4, 2)
+  board.tell(jobs.Outcome("a", "done", 10.0))
+  board.tell(jobs.Outcome("b", "failed", 1.0, "why\nso"))
+  assert board.line() == "1 of 4 done, 1 failed, 2 left, about 10 s"
+  assert board.summary() == 1
+  assert "b failed:\n  why\n  so" in capsys.readouterr().out
