@@ -13,8 +13,10 @@ from weightspace.merge import signatures
 from weightspace.merge.adapters import Adapter, product, run_adapters
 from weightspace.merge.around_base import model_stock, nearswap
 from weightspace.merge.averages import linear, uniform, wise_ft
+from weightspace.merge.coefficients import adamerging, atlas
 from weightspace.merge.comparisons import Comparison, compare
 from weightspace.merge.competition import pcb, sce
+from weightspace.merge.composition import Coefficients
 from weightspace.merge.compression import LowRank, compress, expand, truncated
 from weightspace.merge.corrections import (
   norm_matched,
@@ -34,6 +36,7 @@ from weightspace.merge.fisher_mean import fisher, fisher_coefficients
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.meshes import on_mesh
 from weightspace.merge.one_by_one import opcm
+from weightspace.merge.part_ratios import adaptive_average
 from weightspace.merge.parts import by_part, only
 from weightspace.merge.provenance import guard
 from weightspace.merge.quadratics import interference, optmerge, wudi
@@ -112,6 +115,7 @@ __all__ = [
   "RECIPES",
   "Adapter",
   "At",
+  "Coefficients",
   "Comparison",
   "Learned",
   "LowRank",
@@ -124,7 +128,10 @@ __all__ = [
   "Selection",
   "Step",
   "Trial",
+  "adamerging",
+  "adaptive_average",
   "apply",
+  "atlas",
   "breadcrumbs",
   "by_part",
   "chain",
