@@ -18,6 +18,9 @@ from absl import flags
 
 from configs import (
   bang,
+  data_diet,
+  free_lunch,
+  lcsc,
   merge_aligning,
   merge_bench,
   merge_bench_text,
@@ -32,11 +35,16 @@ from configs import (
   merge_ties,
   merge_transfer,
   merge_variance,
+  mindvl,
+  mwa,
+  signal_noise,
   soups_mnist_collapse,
   soups_mnist_greedy,
   soups_mnist_uniform,
+  sparse_soups,
   wise_ft,
   wise_ft_spurious,
+  zscl,
 )
 from experiments import app, runs
 
@@ -81,6 +89,14 @@ CLAIMS = [
   Claim("merge-aligning", "merge", merge_aligning),
   Claim("merge-transfer", "merge_transfer", merge_transfer),
   Claim("merge-variance", "merge_variance", merge_variance),
+  Claim("free-lunch", "average", free_lunch),
+  Claim("mwa", "average", mwa),
+  Claim("lcsc", "average", lcsc),
+  Claim("mindvl", "average", mindvl),
+  Claim("signal-noise", "average", signal_noise),
+  Claim("zscl", "average", zscl),
+  Claim("sparse-soups", "average", sparse_soups),
+  Claim("data-diet", "average", data_diet),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 

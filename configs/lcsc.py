@@ -1,0 +1,53 @@
+"""LCSC: a search over signed coefficients of checkpoints.
+
+Liu et al. 2024, "Linear combination of saved checkpoints makes consistency and
+diffusion models better", https://arxiv.org/abs/2404.02241: coefficients found
+by evolution, some of them negative, are better than any EMA. The paper's metric
+is FID and its search is not public; here the metric is the loss of a character
+model on validation text, and the search is `evolve`. The numbers aimed at: on
+the text of the search never above the best EMA and the best checkpoint (by
+construction), and below the best EMA on test text.
+
+python -m experiments.average --config=configs/lcsc.py --data_dir=DIR
+
+Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Searched combinations of a language model's checkpoints",
+      "paper": "Liu et al. 2024, Linear combination of saved checkpoints makes"
+      " consistency and diffusion models better,"
+      " https://arxiv.org/abs/2404.02241",
+      "claim": "lcsc",
+      "study": "checkpoints",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "data": "source" if tiny else "text",
+      "model": {
+        "name": "lm",
+        "layers": 1,
+        "width": 16 if tiny else 48,
+        "heads": 2,
+        "kv_heads": 1,
+      },
+      "length": 16 if tiny else 32,
+      "examples": 400 if tiny else 4_800,
+      "validation": 50 if tiny else 1_000,
+      "test": 50 if tiny else 2_000,
+      "rate": 0.01,
+      "last": 3 if tiny else 10,
+      "evaluations": 40 if tiny else 300,
+      "fine": {"epochs": 4 if tiny else 15, "batch_size": 40 if tiny else 64},
+      "heading": "Loss on test text",
+    }
+  )
