@@ -5,9 +5,11 @@ https://arxiv.org/abs/2410.03617: with larger models and with stronger bases,
 merged models come closer to their experts, more experts can be merged, and it
 matters less by which method (average, task arithmetic, DARE-TIES, TIES, on
 1B to 64B parameters).  In small: a network of 64 hidden units a layer, one of
-1024, and one of 1024 whose base saw a tenth of the images.  The numbers aimed
-at: the gap of normalised accuracy shrinks with the width and with the strength
-of the base, and so does the spread of methods with the width.
+1024, and one of 1024 whose base saw a tenth of the images.  Learning rate times
+width is the same for all experts: at one rate narrow ones hardly leave their
+base (61 % against 82 %) and there is little to lose.  The numbers aimed at: the
+gap of normalised accuracy shrinks with the width and with the strength of the
+base, and so does the spread of methods with the width.
 
 python -m experiments.merge --config=configs/merge_scale.py --data_dir=DIR
 
@@ -35,9 +37,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   )
   config.judge = "scale"
   few = config.base.examples // 10
+  rate = config.fine.learning_rate
   batch = min(few, config.base.batch_size)
   config.beds = {
-    "narrow": {"model": {"hidden": (widths[0],)}},
+    "narrow": {
+      "model": {"hidden": (widths[0],)},
+      "fine": {"learning_rate": rate * widths[1] / widths[0]},
+    },
     "wide, weak base": {
       "model": {"hidden": (widths[1],)},
       "base": {"examples": few, "batch_size": batch},

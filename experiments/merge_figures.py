@@ -96,17 +96,18 @@ def trade(run: runs.Run, names: Sequence[str]) -> Panel:
       y = logged.of(run, name, TUNED, f"on {logged.BASE}").mean()
       points.append((x, y))
       axes.plot(x, y, "o", color=COLOURS[0], ms=5)
-    for index in range(len(points)):
+    least = 0.035 * np.ptp([y for _, y in points])
+    reach, last = 0.3 * np.ptp([x for x, _ in points]), []
+    for index in sorted(range(len(points)), key=lambda i: -points[i][1]):
       x, y = points[index]
-      level = sum(
-        abs(y - other[1]) < 0.35 and abs(x - other[0]) < 1.2
-        for other in points[:index]
-      )
+      near = [at for place, at in last if abs(place - x) < reach]
+      level = min([y, *(at - least for at in near)])
+      last.append((x, level))
       axes.annotate(
         names[index],
         (x, y),
-        xytext=(5, 3 - 8 * level),
-        textcoords="offset points",
+        xytext=(x + 0.04 * reach, level),
+        va="center",
         fontsize=7,
       )
     start = logged.of(run, START, UNTUNED, f"on {logged.BASE}").mean()

@@ -47,7 +47,7 @@ def _marked(panel: Panel, marks: list[tuple[float, str]]) -> Panel:
       axes.axvline(at, color=figures.INK, lw=0.7, ls=":")
       axes.annotate(
         text,
-        (at, 0.02),
+        (at, 0.3),
         xycoords=("data", "axes fraction"),
         rotation=90,
         xytext=(-3, 0),

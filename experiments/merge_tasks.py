@@ -10,7 +10,7 @@ library's sources, in one of SPELLINGS and windows of some `length`.
 
 >>> spell("To be", "upper"), spell("To be", "no vowels")
 ('TO BE', 'T b')
->>> encode("a")[0] == encode("banana")[1]
+>>> bool(encode("a")[0] == encode("banana")[1])
 True
 """
 
