@@ -30,6 +30,7 @@ from weightspace.models.batchnorm import (
   moments,
   population,
 )
+from weightspace.models.llama import from_llama, llama_hyper, to_llama
 from weightspace.models.lm import LM
 from weightspace.models.mlp import MLP
 from weightspace.models.nnx import from_nnx
@@ -183,6 +184,9 @@ __all__ = [
   "build",
   "count",
   "from_linen",
+  "from_llama",
   "from_nnx",
+  "llama_hyper",
   "population",
+  "to_llama",
 ]

@@ -13,6 +13,8 @@ permute together in `gate`, `up` and `down`.
 (2, 5, 31)
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,6 +22,8 @@ from flax import linen as nn
 from weightspace.models import fields
 from weightspace.models.attention import Attention
 from weightspace.models.vit import DTYPES
+
+EPSILON = 1e-6  # of RMSNorm
 
 
 class Block(nn.Module):
@@ -30,6 +34,8 @@ class Block(nn.Module):
   hidden: int
   rotary: float
   dtype: str
+  size: int | None = None
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
@@ -41,15 +47,16 @@ class Block(nn.Module):
     attention = Attention(
       self.heads,
       self.kv_heads,
-      x.shape[-1] // self.heads,
+      self.size or x.shape[-1] // self.heads,
       causal=True,
       rotary=self.rotary,
       bias=False,
       dtype=self.dtype,
       name="attention",
     )
-    x = x + attention(nn.RMSNorm(name="norm_attention")(x))
-    y = nn.RMSNorm(name="norm_mlp")(x)
+    norm = functools.partial(nn.RMSNorm, epsilon=self.epsilon)
+    x = x + attention(norm(name="norm_attention")(x))
+    y = norm(name="norm_mlp")(x)
     y = nn.silu(dense(self.hidden, "gate")(y)) * dense(self.hidden, "up")(y)
     return x + dense(x.shape[-1], "down")(y), None
 
@@ -57,7 +64,8 @@ class Block(nn.Module):
 class LM(nn.Module):
   """Tokens [B, T] to the logits of the token after each, [B, T, vocab].
 
-  hidden=None is 8/3 width, rounded up to a multiple of 8.  remat=True keeps
+  hidden=None is 8/3 width, rounded up to a multiple of 8; size=None, of a head,
+  is width / heads; epsilon is that of the norms.  remat=True keeps
   only the inputs of the blocks for the gradient.  scan=True compiles one block:
   the parameters are then `blocks/..` with a leading layer axis.  The residual
   stream and the logits stay in float32; `dtype` is that of the products.
@@ -78,15 +86,20 @@ class LM(nn.Module):
   dtype: str = "float32"
   remat: bool = False
   scan: bool = False
+  size: int | None = None
+  epsilon: float = EPSILON
 
   def __post_init__(self) -> None:
     fields.whole(self, "vocab", "layers", "width", "heads", "kv_heads")
-    if self.hidden is not None:
-      fields.whole(self, "hidden")
+    for optional in ("hidden", "size"):
+      if getattr(self, optional) is not None:
+        fields.whole(self, optional)
     fields.choice(self, "dtype", DTYPES)
     for flag in ("tied", "remat", "scan"):
       fields.choice(self, flag, (True, False))
-    if self.width % self.heads or (self.width // self.heads) % 2:
+    if self.size is not None and self.size % 2:
+      fields.fail(self, "size", "an even number (rotary positions turn pairs)")
+    if self.size is None and self.width % (2 * self.heads):
       even = f"to divide width={self.width} into heads of an even size"
       fields.fail(self, "heads", f"{even} (rotary positions turn pairs)")
     if self.heads % self.kv_heads:
@@ -103,7 +116,7 @@ class LM(nn.Module):
       )
     embed = nn.Embed(self.vocab, self.width, dtype=self.dtype, name="embed")
     x = self._blocks(embed(x).astype(jnp.float32))
-    x = nn.RMSNorm(name="norm")(x)
+    x = nn.RMSNorm(epsilon=self.epsilon, name="norm")(x)
     if self.tied:
       return embed.attend(x).astype(jnp.float32)
     head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, name="head")
@@ -113,6 +126,7 @@ class LM(nn.Module):
     block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
     hidden = self.hidden or 8 * -(-self.width // 3)
     options = (self.heads, self.kv_heads, hidden, self.rotary, self.dtype)
+    options += (self.size, self.epsilon)
     if self.scan:
       blocks = nn.scan(
         block,
