@@ -185,7 +185,8 @@ def mag_prune(
   def edit(x: jax.Array, at: Any) -> jax.Array:
     rank = relative_rank(trims.rows_of(x)).reshape(x.shape)
     share = density - window / 2 + window * rank
-    kept = masks.uniform(at.key, at.seed, x.shape) < share
+    drawn = masks.uniform(at.key, at.seed, x.shape, at.first)
+    kept = drawn < share
     return drops.rescaled(x, kept, share, rescale)
 
   return Step("mag_prune", edit, needs=("key",))

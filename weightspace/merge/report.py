@@ -11,7 +11,7 @@ the merged model with the base.
 (0.5, 0.0)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -122,6 +122,29 @@ def report(
     sums[path] = watch.leaf(chained, stages, at.base)
     for name, cut in watch.cuts(chained, stages).items():
       cuts.setdefault(name, []).append(cut)
+  dtypes = {path: x.dtype for path, x in leaves.items()}
+  return summed([recipe], sums, cuts, dtypes, base is not None)
+
+
+def summed(
+  recipes: Sequence[Recipe],
+  sums: Mapping[str, watch.Sums],
+  cuts: Mapping[str, list[watch.Cut]],
+  dtypes: Mapping[str, Any],
+  based: bool,
+) -> Report:
+  """Return the report of leaves that were looked at one by one.
+
+  Args:
+    recipes: that merged them.
+    sums: of each leaf.
+    cuts: by the name of a step, those of each leaf.
+    dtypes: of the leaves.
+    based: whether a base was given.
+
+  Raises:
+    ValueError: when there are no leaves.
+  """
   if not sums:
     raise ValueError("report: no leaf of real numbers, expected one")
   whole = watch.Sums(*(sum(each) for each in zip(*sums.values())))
@@ -130,9 +153,9 @@ def report(
   total = watch.row(whole) | {"ties": max(known, default=float("nan"))}
   flags = [
     *_idle(cuts),
-    *_ties(ties, leaves),
-    *_sign_ties(recipe, total),
-    *_same(total, base is not None, "base" in recipe.needs),
+    *_ties(ties, dtypes),
+    *_sign_ties(recipes, total),
+    *_same(total, based, any("base" in recipe.needs for recipe in recipes)),
   ]
   rows = {path: watch.row(found) for path, found in sums.items()}
   return Report(rows, total, flags)
@@ -146,8 +169,8 @@ def _idle(cuts: Mapping[str, list[watch.Cut]]) -> list[str]:
   ]
 
 
-def _ties(ties: Mapping[str, float], leaves: Mapping[str, Any]) -> list[str]:
-  narrow = {str(x.dtype) for x in leaves.values() if x.dtype.itemsize < 4}
+def _ties(ties: Mapping[str, float], dtypes: Mapping[str, Any]) -> list[str]:
+  narrow = {str(dtype) for dtype in dtypes.values() if dtype.itemsize < 4}
   why = f" ({', '.join(sorted(narrow))} has few magnitudes)" if narrow else ""
   return [
     f"{name!r}: {share:.2%} of the entries tie at the threshold{why}; all are"
@@ -157,8 +180,12 @@ def _ties(ties: Mapping[str, float], leaves: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _sign_ties(recipe: Recipe, total: Mapping[str, Any]) -> list[str]:
-  electing = [s.name for s in recipe.steps if "disjoint" in s.name]
+def _sign_ties(
+  recipes: Sequence[Recipe], total: Mapping[str, Any]
+) -> list[str]:
+  electing = [
+    s for recipe in recipes for s in recipe.steps if "disjoint" in s.name
+  ]
   if not electing or not total["sign_ties"] > WORTH_TELLING:
     return []
   return [
