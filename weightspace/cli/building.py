@@ -1,0 +1,148 @@
+"""From a configuration to the parts of a merge.
+
+Each leaf of the output gets its recipe from the parameters that hold there, and
+leaves that share a recipe and inputs are one `Part`.
+
+>>> import tempfile
+>>> import numpy as np
+>>> from weightspace import checkpoints
+>>> folder = tempfile.mkdtemp()
+>>> for name in "ab":
+...   checkpoints.save(f"{folder}/{name}.safetensors", {"w": np.ones(2)})
+>>> sources = [{"model": f"{folder}/{name}.safetensors"} for name in "ab"]
+>>> job = build(schema.parse({
+...   "merge_method": "linear", "models": sources, "parameters": {"weight": 1},
+... }))
+>>> [len(part.inputs) for part in job.parts]
+[2]
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace.cli import choosing, layout, models, outputs, schema, views
+from weightspace.merge.tasks import Part
+
+
+class Job(NamedTuple):
+  """A merge that is ready to be planned or run."""
+
+  parts: list[Part]
+  files: models.Files  # beside the weights
+  dtype: np.dtype | None  # of the output, where it is not that of the inputs
+  models: Mapping[str, models.Model]
+  notes: list[str]  # what the user should know
+
+
+def build(config: schema.Config, tokenizer: bool = True) -> Job:
+  """Open the models of a configuration and give each leaf its recipe.
+
+  Args:
+    config: from `schema.parse`.
+    tokenizer: copy the tokenizer's files.
+
+  Raises:
+    ValueError: naming the model, leaf, parameter or key that cannot be
+      honoured, before anything is read but headers.
+  """
+  opened = {name: models.open_model(name) for name in _names(config)}
+  shared = None
+  if config.tokenizer is not None:
+    opened, shared = models.align(opened, config.tokenizer, config.base)
+  else:
+    models.promised(list(opened.values()))
+  notes = choosing.check_names(config)
+  groups: dict[Any, dict[str, Mapping[str, str]]] = {}
+  made: dict[Any, choosing.Chosen] = {}
+  depth = None
+  for name, module in config.modules.items():
+    leaves = layout.leaves(module.slices, _leaves_of(name, config, opened))
+    depth = _depth(name, module, leaves) or depth
+    for leaf in leaves:
+      chosen = choosing.choose(config, module, leaf)
+      key = (id(chosen.recipe), chosen.inputs, chosen.base)
+      made[key] = chosen
+      groups.setdefault(key, {})[leaf.name] = leaf.inputs
+  dtype = _dtype(config.dtype)
+  parts = [
+    _part(made[key], leaves, opened, dtype) for key, leaves in groups.items()
+  ]
+  out = _dtype(config.out_dtype)
+  kept = {kind for part in parts for _, kind in part.inputs[0].kinds.values()}
+  floats = {one for one in kept if jnp.issubdtype(one, jnp.floating)}
+  told = out or (floats.pop() if len(floats) == 1 else None)
+  files = outputs.files(config, opened, shared, depth, told, tokenizer)
+  return Job(parts, files, out, opened, notes)
+
+
+def _names(config: schema.Config) -> list[str]:
+  """Return the models, the base first where there is one."""
+  found = [config.base] if config.base else []
+  for module in config.modules.values():
+    for one in module.slices:
+      found += [source.model for source in one.sources]
+  return list(dict.fromkeys(found))
+
+
+def _leaves_of(
+  name: str, config: schema.Config, opened: Mapping[str, models.Model]
+) -> dict[str, list[str]]:
+  """Return the leaves of a module in each model; each must be in a module."""
+  found = {}
+  for model, one in opened.items():
+    keys = one.reader.keys()
+    for key in keys:
+      if not any(layout.of_module(m, key) for m in config.modules):
+        raise ValueError(
+          f"modules: {key!r} of {model!r} is in none of"
+          f" {', '.join(config.modules)}"
+        )
+    found[model] = [key for key in keys if layout.of_module(name, key)]
+  return found
+
+
+def _depth(
+  name: str, module: schema.Module, leaves: Sequence[layout.Leaf]
+) -> list[int] | None:
+  """Return, for each layer of sliced output, that of its first source."""
+  if module.slices[0].sources[0].layers is None:
+    return None
+  if name != "default":
+    raise ValueError(
+      f"modules.{name}: slices of one module of several are not supported"
+    )
+  return [n for one in module.slices for n in one.sources[0].layers or ()]
+
+
+def _dtype(name: str | None) -> np.dtype | None:
+  return None if name is None else np.dtype(jnp.dtype(name))
+
+
+def _common(one: np.dtype, other: np.dtype) -> np.dtype:
+  return one if one == other else np.dtype(jnp.promote_types(one, other))
+
+
+def _part(
+  chosen: choosing.Chosen,
+  leaves: Mapping[str, Mapping[str, str]],
+  opened: Mapping[str, models.Model],
+  dtype: np.dtype | None,
+) -> Part:
+  """Return the part of some leaves, each model a view of a checkpoint."""
+  apart = [chosen.base] if chosen.base else []
+  dtypes = {}
+  for name, inner in leaves.items():
+    found = [opened[m].reader.dtype(inner[m]) for m in (*chosen.inputs, *apart)]
+    if all(jnp.issubdtype(one, jnp.floating) for one in found):
+      dtypes[name] = dtype or functools.reduce(_common, found)
+
+  def seen(model: str) -> Any:
+    names = {name: inner[model] for name, inner in leaves.items()}
+    return views.view(opened[model].reader, names, dtypes)
+
+  base = seen(chosen.base) if chosen.base else None
+  return Part(chosen.recipe, tuple(map(seen, chosen.inputs)), base)

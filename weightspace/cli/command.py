@@ -1,0 +1,179 @@
+"""`weightspace-merge CONFIG.yml OUT_DIR`: a merge from a configuration file.
+
+>>> size("4GB"), size("1.5 MiB")
+(4000000000, 1572864)
+"""
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Run the command; return its exit code.
+
+  Args:
+    argv: the arguments; those of the process by default.
+  """
+  given = list(sys.argv[1:] if argv is None else argv)
+  options = parser().parse_args(given)
+  try:
+    text = _text(options.config)
+    command = shlex.join(["weightspace-merge", *given])
+    return execute(load(text, options.config), text, command, options)
+  except KeyboardInterrupt:
+    print("\nstopped; the same command goes on", file=sys.stderr)
+    return INTERRUPTED
+  except (ValueError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+  """Return the parser of the command's arguments."""
+  made = argparse.ArgumentParser(
+    prog="weightspace-merge",
+    description="Merge checkpoints by a configuration file, leaf by leaf.",
+  )
+  made.add_argument("config", help="a YAML file, as mergekit reads it")
+  made.add_argument("output", help="a new folder for the merged model")
+  add_options(made)
+  return made
+
+
+def add_options(made: argparse.ArgumentParser) -> None:
+  """Add the options that say how to merge, not what."""
+  yes: dict[str, Any] = {"action": "store_true"}
+  made.add_argument("--dry-run", help="print the plan, merge nothing", **yes)
+  made.add_argument(
+    "--report", help="write what the merge did to each leaf", **yes
+  )
+  made.add_argument(
+    "--max-memory", type=size, help="bytes to stay below, such as 4GB"
+  )
+  made.add_argument(
+    "--seed", "--random-seed", type=int, default=0, help="of random masks"
+  )
+  made.add_argument(
+    "--shard-size",
+    "--out-shard-size",
+    type=size,
+    default=5 * 10**9,
+    help="largest shard, such as 5GB",
+  )
+  made.add_argument(
+    "--no-copy-tokenizer", help="leave out the tokenizer's files", **yes
+  )
+  made.add_argument("--quiet", help="no progress bar", **yes)
+
+
+def size(text: str) -> int:
+  """Return a number of bytes from text such as 4GB, 512MiB, 5B or 1000.
+
+  Raises:
+    argparse.ArgumentTypeError: for text of another form.
+  """
+  found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]i?)?B?\s*", text)
+  if not found:
+    raise argparse.ArgumentTypeError(f"{text!r}, expected a size such as 4GB")
+  return int(float(found[1]) * (UNITS | BINARY)[found[2] or ""])
+
+
+def _text(path: str) -> str:
+  with open(path, encoding="utf-8") as stream:
+    return stream.read()
+
+
+def load(text: str, where: str) -> Mapping[str, Any]:
+  """Return what YAML says.
+
+  Raises:
+    ValueError: naming the file and line of what is no YAML.
+  """
+  import yaml
+
+  try:
+    return yaml.safe_load(text)
+  except yaml.YAMLError as error:
+    reason = " ".join(str(error).split())
+    raise ValueError(f"{where!r} is no YAML: {reason}") from None
+
+
+def execute(
+  found: Mapping[str, Any],
+  text: str,
+  command: str,
+  options: argparse.Namespace,
+) -> int:
+  """Plan a merge, and run it; return the exit code.
+
+  Args:
+    found: the configuration.
+    text: of it, for the model card.
+    command: for the model card.
+    options: those of `add_options`, and `output`.
+
+  Raises:
+    ValueError: as `building.build` and `merge.stream_parts`.
+  """
+  _start_jax()
+  import jax
+
+  from weightspace.cli import building, card, plans, schema
+  from weightspace.merge import streaming, tasks
+
+  config = schema.parse(found)
+  job = building.build(config, not options.no_copy_tokenizer)
+  for note in job.notes:
+    print(f"note: {note}", file=sys.stderr)
+  key = jax.random.key(options.seed)
+  memory = options.max_memory
+  plan = tasks.plan(job.parts, max_memory=memory, key=key, dtype=job.dtype)
+  if options.dry_run:
+    print(plans.text(plan, job))
+    return 0
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    parents = pool.submit(card.hashes, plans.parents(job))
+    extra: dict[str, Any] = dict(job.files)
+    extra["README.md"] = lambda: card.card(parents.result(), text, command)
+    if options.report:
+      extra |= plans.report_files(job.parts, key)
+    with plans.progress(plan.read, options.quiet) as advance:
+      streaming.stream_parts(
+        job.parts,
+        options.output,
+        max_memory=memory,
+        key=key,
+        dtype=job.dtype,
+        shard_bytes=options.shard_size,
+        extra=extra,
+        about=plans.about(job, text),
+        progress=advance,
+      )
+  print(f"wrote {os.path.abspath(options.output)}")
+  return 0
+
+
+def _start_jax() -> None:
+  """Keep compiled programs between runs, the quick ones too."""
+  import jax
+
+  home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = os.path.join(home, "weightspace", "xla")
+    jax.config.update("jax_compilation_cache_dir", cache)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def console() -> None:
+  """Be the installed command."""
+  sys.exit(main())

@@ -1,0 +1,163 @@
+"""The models of a configuration: opened, adapted, of one vocabulary.
+
+>>> import tempfile
+>>> import numpy as np
+>>> from weightspace import checkpoints
+>>> path = f"{tempfile.mkdtemp()}/a.safetensors"
+>>> checkpoints.save(path, {"w": np.ones(2)})
+>>> open_model(path).reader.keys()
+['w']
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from weightspace import readers
+from weightspace.cli import (
+  adapters,
+  layout,
+  references,
+  tokenizers,
+  tokens,
+  views,
+  vocabulary,
+)
+
+Files = tokenizers.Files
+
+
+class Model(NamedTuple):
+  """One input: its leaves, and the folder with whatever lies beside them."""
+
+  reader: readers.Reader
+  folder: str
+  settings: Mapping[str, Any]  # config.json
+  adapter: str | None = None  # the folder of a LoRA
+
+
+class Shared(NamedTuple):
+  """The vocabulary that all models were brought to."""
+
+  tokens: Mapping[str, int]
+  rows: int  # with padding
+  files: Files  # of the tokenizer
+
+
+def open_model(reference: str) -> Model:
+  """Open a model, with its adapter merged where it has one.
+
+  Raises:
+    ValueError: naming what is missing or cannot be read.
+  """
+  name, lora = references.split(reference)
+  folder = references.folder(name)
+  reader = readers.open(folder)
+  adapter = None if lora is None else references.folder(lora)
+  if adapter is not None:
+    reader = adapters.merged(reader, adapter)
+  kept = {key: key for key in reader.keys() if not layout.UNUSED.search(key)}
+  settings = references.table(folder, "config.json")
+  return Model(views.view(reader, kept), folder, settings, adapter)
+
+
+def align(
+  models: Mapping[str, Model], asked: tokens.Tokenizer, base: str | None
+) -> tuple[dict[str, Model], Shared]:
+  """Return the models with the rows of the vocabulary that is asked for.
+
+  Args:
+    models: by reference, the base or the first model first.
+    asked: the vocabulary.
+    base: the base model, where there is one.
+
+  Raises:
+    ValueError: naming a model without a tokenizer that lists its tokens, or a
+      token that is not where it is to be taken from.
+  """
+  known = {n: tokenizers.vocabulary(m.folder) for n, m in models.items()}
+  shared = _shared(models, known, asked, base)
+  aligned = {}
+  owners = {name: model.reader for name, model in models.items()}
+  for name, model in models.items():
+    table = vocabulary.rows(name, shared.tokens, known, base, asked.tokens)
+    leaves = vocabulary.indexed(model.reader, vocabulary_size(model, name))
+    reader = vocabulary.aligned(
+      model.reader, name, table, owners, leaves, asked.multiple
+    )
+    aligned[name] = model._replace(reader=reader)
+  return aligned, shared
+
+
+def vocabulary_size(model: Model, name: str) -> int:
+  """Return the rows of a model's vocabulary.
+
+  Raises:
+    ValueError: naming a model whose config.json does not say.
+  """
+  inner = model.settings.get("text_config") or {}
+  found = model.settings.get("vocab_size", inner.get("vocab_size"))
+  if not isinstance(found, int):
+    raise ValueError(
+      f"{name!r}: config.json has no vocab_size, expected one where"
+      " vocabularies are to be aligned"
+    )
+  return found
+
+
+def _shared(
+  models: Mapping[str, Model],
+  known: Mapping[str, Mapping[str, int]],
+  asked: tokens.Tokenizer,
+  base: str | None,
+) -> Shared:
+  """Return the output's vocabulary and the tokenizer that has it."""
+  donor = next(iter(models))
+  if asked.source == "base":
+    if base is None:
+      raise ValueError("tokenizer: source is base, but there is no base_model")
+    donor = base
+  elif asked.source != "union":
+    if asked.source not in models:
+      raise ValueError(
+        f"tokenizer: source {asked.source!r} is not merged, expected union,"
+        f" base, or one of {', '.join(models)}"
+      )
+    donor = asked.source
+  entries: dict[str, Any] = {}
+  special: list[str] = []
+  for model in models.values():
+    entries = tokenizers.entries(model.folder) | entries
+    special += tokenizers.special(model.folder)
+  found = dict(known[donor])
+  if asked.source == "union":
+    found = vocabulary.union({donor: known[donor], **known}, special)
+  for token in asked.tokens:
+    if token not in found:
+      found[token] = max(found.values(), default=-1) + 1
+  files = references.files(models[donor].folder, tokenizers.NAMES)
+  new = {
+    token: row for token, row in found.items() if token not in known[donor]
+  }
+  rows = max(found.values()) + 1
+  rows = -(-rows // asked.multiple) * asked.multiple
+  return Shared(found, rows, tokenizers.with_tokens(files, new, entries))
+
+
+def promised(models: Sequence[Model]) -> None:
+  """Refuse models whose vocabularies differ and are not to be aligned.
+
+  Raises:
+    ValueError: naming the first leaf and its shapes.
+  """
+  first = models[0]
+  for model in models[1:]:
+    for name, (shape, _) in first.reader.kinds.items():
+      other = model.reader.kinds.get(name)
+      if other is None or other[0] == shape or not shape:
+        continue
+      if other[0][1:] == shape[1:] and vocabulary.VOCABULARY.search(name):
+        raise ValueError(
+          f"{model.reader.path!r}: {name!r} is {other[0]}, expected {shape} as"
+          f" in {first.reader.path!r}; tokenizer: {{source: union}} aligns"
+          " vocabularies"
+        )
