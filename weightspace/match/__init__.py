@@ -15,6 +15,12 @@ alone; everything else maps between these axes and permutations.
 from weightspace.match.activations import Alike, match_activations
 from weightspace.match.axes import Axes, Perm, from_json, to_json
 from weightspace.match.checking import check, lint
+from weightspace.match.learned import (
+  Learned,
+  match_sinkhorn,
+  straight_through,
+)
+from weightspace.match.many import match_many
 from weightspace.match.perms import (
   compose,
   identity,
@@ -28,6 +34,7 @@ from weightspace.match.weights import Matched, match_pairs, match_weights
 __all__ = [
   "Alike",
   "Axes",
+  "Learned",
   "Matched",
   "Perm",
   "check",
@@ -37,10 +44,13 @@ __all__ = [
   "invert",
   "lint",
   "match_activations",
+  "match_many",
   "match_pairs",
+  "match_sinkhorn",
   "match_weights",
   "permute",
   "random",
+  "straight_through",
   "to_json",
   "trace_axes",
 ]

@@ -12,7 +12,9 @@ blocks.
 [[3, 4], [2, 1]]
 """
 
+import functools
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +26,8 @@ from weightspace.match import axes as axes_
 from weightspace.match import fitting, terms
 from weightspace.match.axes import Axes, Perm, base, blocks, free, parse, shape
 from weightspace.types import Key, Params
+
+Change = Callable[[Any, Any], Any]  # change(part, labels) -> part
 
 
 def identity(axes: Axes, params: Params) -> Perm:
@@ -119,28 +123,36 @@ def _permute(axes: Axes, perm: Perm, tree: Any) -> Any:
     found = parse(patterns[path])
     if not any(map(_moves, found)):
       return x
-    return permute_leaf(x, found, perm, axes.sizes)
+    xp: Any = np if isinstance(x, np.ndarray) else jnp
+    change = functools.partial(_move_part, xp, perm)
+    return by_parts(x, found, axes.sizes, change)
 
   return trees.map_named(leaf, tree)
+
+
+def _move_part(xp: Any, perm: Perm, part: Any, labels: Any) -> Any:
+  return move(xp, part, labels, perm)
 
 
 def _moves(term: Any) -> bool:
   return not isinstance(term, int)
 
 
-def permute_leaf(x: Any, found: Any, perm: Perm, sizes: dict[str, int]) -> Any:
-  """Permute one array whose axes are the terms `found`."""
+def by_parts(x: Any, found: Any, sizes: dict[str, int], change: Change) -> Any:
+  """Take products and sums apart, change the parts, and join them again.
+
+  Args:
+    x: an array whose axes are the terms `found`.
+    found: as `axes.parse` gives them.
+    sizes: of the names.
+    change: `change(part, labels)`, with one name or number for each axis.
+  """
   xp: Any = np if isinstance(x, np.ndarray) else jnp
   x = xp.asarray(x)
-  return _parts(xp, x, list(found), perm, sizes)
-
-
-def _parts(xp: Any, x: Any, found: Any, perm: Perm, sizes: Any) -> Any:
-  """Take products and sums apart, permute, and put them together again."""
   if any(isinstance(t, terms.Product) for t in found):
     flat = [f for t in found for f in terms.factors(t)]
     wide = x.reshape([axes_.extent(t, sizes) for t in flat])
-    return _parts(xp, wide, flat, perm, sizes).reshape(x.shape)
+    return by_parts(wide, flat, sizes, change).reshape(x.shape)
   for axis, term in enumerate(found):
     if isinstance(term, terms.Sum):
       start, pieces = 0, []
@@ -148,14 +160,14 @@ def _parts(xp: Any, x: Any, found: Any, perm: Perm, sizes: Any) -> Any:
         stop = start + axes_.extent(part, sizes)
         piece = x[(slice(None),) * axis + (slice(start, stop),)]
         inner = [*found[:axis], part, *found[axis + 1 :]]
-        pieces.append(_parts(xp, piece, inner, perm, sizes))
+        pieces.append(by_parts(piece, inner, sizes, change))
         start = stop
       return xp.concatenate(pieces, axis)
-  return move(xp, x, found, perm)
+  return change(x, found)
 
 
-def move(xp: Any, x: Any, labels: Any, perm: Perm, skip: Any = ()) -> Any:
-  """Permute an array whose axes have one name each; leave the axes `skip`.
+def move(xp: Any, x: Any, labels: Any, perm: Perm) -> Any:
+  """Permute an array whose axes have one name each.
 
   Blocks first: the rows of what they hold are those of the result.
   """
@@ -166,7 +178,7 @@ def move(xp: Any, x: Any, labels: Any, perm: Perm, skip: Any = ()) -> Any:
   )
   for axis in order:
     indices = perm.get(labels[axis])
-    if indices is None or axis in skip:
+    if indices is None:
       continue
     within = [bases.index(block) for block in blocks(labels[axis])]
     x = take(xp, x, indices, within, axis)

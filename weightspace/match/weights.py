@@ -24,7 +24,7 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.match import assignment, descent, fitting, perms
-from weightspace.match.axes import Axes, Perm, blocks, free
+from weightspace.match.axes import Axes, Perm, blocks, free, parse
 from weightspace.match.descent import Descent, Plan
 from weightspace.types import Key, Params, Stack
 
@@ -113,8 +113,8 @@ def match_weights(
 
 def match_pairs(
   axes: Axes,
-  a: Params | Stack,
-  b: Stack,
+  a: Params | Stack | list[Params],
+  b: Stack | list[Params],
   key: Key | None = None,
   **settings: Any,
 ) -> list[Matched]:
@@ -122,8 +122,8 @@ def match_pairs(
 
   Args:
     axes: from `trace_axes`.
-    a: one model for all, or a Stack [N, ...], one for each pair.
-    b: Stack [N, ...] of the models that are permuted.
+    a: one model for all, or a Stack [N, ...] or list, one for each pair.
+    b: Stack [N, ...] or list of the models that are permuted.
     key, **settings: as in `match_weights`; pair n draws from fold_in(key, n).
 
   Returns:
@@ -134,10 +134,9 @@ def match_pairs(
   >>> [m.moved for m in match_pairs(axes, {"w": np.array([1.0, 2.0])}, pair)]
   [0, 2]
   """
-  models = trees.unstack(jax.tree.map(np.asarray, b))
-  shapes = [np.shape(x) for x in jax.tree.leaves(a)]
-  same = shapes == [np.shape(x) for x in jax.tree.leaves(models[0])]
-  left = [a] * len(models) if same else trees.unstack(a)
+  models = as_list(axes, b)
+  left = as_list(axes, a)
+  left = left * len(models) if len(left) == 1 else left
   if len(left) != len(models):
     raise ValueError(
       f"match_pairs: {len(left)} models in a, expected {len(models)} as in b"
@@ -148,6 +147,17 @@ def match_pairs(
     return match_weights(axes, left[number], models[number], own, **settings)
 
   return _each(one, range(len(models)))
+
+
+def as_list(axes: Axes, models: Any) -> list[Params]:
+  """Return the models of a Stack, of a list, or one alone."""
+  own: Any = jax.tree.structure(axes.tree)
+  if isinstance(models, list | tuple) and own != jax.tree.structure(models):
+    return list(models)
+  pattern, leaf = jax.tree.leaves(axes.tree)[0], jax.tree.leaves(models)[0]
+  if np.ndim(leaf) == len(parse(pattern)):
+    return [models]
+  return trees.unstack(jax.tree.map(np.asarray, models))
 
 
 def _each(function: Callable[[int], Any], numbers: Sequence[int]) -> list[Any]:
