@@ -35,7 +35,14 @@ from weightspace.merge.feature_diversity import (
 from weightspace.merge.fisher_mean import fisher, fisher_coefficients
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.meshes import on_mesh
+from weightspace.merge.nested import nested_merge
 from weightspace.merge.one_by_one import opcm
+from weightspace.merge.pareto import (
+  Front,
+  above_chord,
+  line_front,
+  pareto_front,
+)
 from weightspace.merge.part_ratios import adaptive_average
 from weightspace.merge.parts import by_part, only
 from weightspace.merge.provenance import guard
@@ -117,6 +124,7 @@ __all__ = [
   "At",
   "Coefficients",
   "Comparison",
+  "Front",
   "Learned",
   "LowRank",
   "Masked",
@@ -128,6 +136,7 @@ __all__ = [
   "Selection",
   "Step",
   "Trial",
+  "above_chord",
   "adamerging",
   "adaptive_average",
   "apply",
@@ -161,12 +170,14 @@ __all__ = [
   "iso_cts",
   "karcher",
   "learned",
+  "line_front",
   "linear",
   "magmax",
   "masked",
   "model_stock",
   "multislerp",
   "nearswap",
+  "nested_merge",
   "norm_matched",
   "nuslerp",
   "on_deltas",
@@ -177,6 +188,7 @@ __all__ = [
   "output_ensemble",
   "overconfidence",
   "pack",
+  "pareto_front",
   "pcb",
   "per_layer",
   "plan",
