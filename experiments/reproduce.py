@@ -19,6 +19,8 @@ from absl import flags
 from configs import (
   bang,
   data_diet,
+  fedau,
+  fedpeft,
   free_lunch,
   lcsc,
   merge_aligning,
@@ -37,6 +39,7 @@ from configs import (
   merge_variance,
   mindvl,
   mwa,
+  noloco,
   signal_noise,
   soups_mnist_collapse,
   soups_mnist_greedy,
@@ -97,6 +100,9 @@ CLAIMS = [
   Claim("zscl", "average", zscl),
   Claim("sparse-soups", "average", sparse_soups),
   Claim("data-diet", "average", data_diet),
+  Claim("noloco", "replicas", noloco),
+  Claim("fedau", "replicas", fedau),
+  Claim("fedpeft", "replicas", fedpeft),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 
