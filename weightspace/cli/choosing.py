@@ -156,7 +156,7 @@ def _value(
   """Return a parameter's value at a leaf, or its default."""
   found = settings.look_up(name, scopes, *where)
   if found is not None:
-    return methods.typed(name, found, default)
+    return settings.typed(name, found, default)
   if default is methods.REQUIRED:
     of = f" for {model!r}" if model else ""
     raise ValueError(f"parameter {name!r} is missing{of} at {where[0]!r}")

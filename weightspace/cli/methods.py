@@ -11,10 +11,11 @@ leaves which share them share their compiled programs.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from weightspace import merge
+from weightspace import hypers, merge
 from weightspace.cli import families
 from weightspace.merge.recipe import Recipe, chain, on_deltas
 from weightspace.merge.steps import At, reduction
@@ -200,28 +201,11 @@ def _made(
   return METHODS[name].make(dict(each), dict(whole), based)
 
 
-def typed(name: str, value: Any, default: Any) -> Any:
-  """Return a parameter's value, checked to be of its kind.
-
-  Raises:
-    ValueError: naming the parameter.
-
-  >>> typed("t", 1, ...), typed("normalize", False, True)
-  (1.0, False)
-  """
-  if isinstance(default, bool):
-    if not isinstance(value, bool):
-      raise ValueError(
-        f"parameter {name!r} is {value!r}, expected true or false"
-      )
-    return value
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    raise ValueError(f"parameter {name!r} is {value!r}, expected a number")
-  return float(value)
-
-
 def own(name: str, values: Values) -> Recipe:
   """Return a recipe of the library by its own name and arguments.
+
+  The same object for the same values: what a recipe measures over the whole
+  model it measures once.
 
   Raises:
     ValueError: for an unknown recipe or argument.
@@ -229,14 +213,17 @@ def own(name: str, values: Values) -> Recipe:
   >>> own("ties", {"density": 0.2}).passes > 1
   True
   """
-  from weightspace import hypers
+  return _own(name, json.dumps(dict(values), sort_keys=True))
 
+
+@functools.cache
+def _own(name: str, text: str) -> Recipe:
   if name not in merge.RECIPES:
     raise ValueError(
       f"recipe: {name!r} is unknown, expected one of {', '.join(merge.RECIPES)}"
     )
   factory: Any = merge.RECIPES[name]
-  known: Sequence[str] = sorted(hypers.accepted(factory) or ())
+  known, values = sorted(hypers.accepted(factory) or ()), json.loads(text)
   for key in values:
     if key not in known:
       raise ValueError(

@@ -102,3 +102,23 @@ def look_up(
       if found is not None:
         return found
   return None
+
+
+def typed(name: str, value: Any, default: Any) -> Any:
+  """Return a parameter's value, checked to be of its kind.
+
+  Raises:
+    ValueError: naming the parameter.
+
+  >>> typed("t", 1, ...), typed("normalize", False, True)
+  (1.0, False)
+  """
+  if isinstance(default, bool):
+    if not isinstance(value, bool):
+      raise ValueError(
+        f"parameter {name!r} is {value!r}, expected true or false"
+      )
+    return value
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise ValueError(f"parameter {name!r} is {value!r}, expected a number")
+  return float(value)
