@@ -20,7 +20,7 @@ import jax
 import optax
 
 import weightspace as ws
-from experiments import progress, runs
+from experiments import population, progress, runs
 from weightspace import losses
 from weightspace.data import domains, softening
 from weightspace.types import Data, Key, Member, Stack
@@ -49,14 +49,22 @@ def sets(split: Data, keys: Sequence[Key], part: Any) -> Data:
   )
 
 
+def _optimizer(settings: Any) -> Any:
+  """Return Adam, or SGD with momentum where a weight decay is given."""
+  if "weight_decay" in settings:
+    return population.optimizer(settings.learning_rate, settings.weight_decay)
+  return optax.adam(settings.learning_rate)
+
+
 def fit(
   run: runs.Run, model: Any, name: str, stack: Stack, data: Data
 ) -> tuple[Stack, list[Member]]:
   """Train one model a seed; return them, and where each came from.
 
   Args:
-    run: its config has the settings of training, `base` and `fine`, and how
-      the labels of each variant are softened.
+    run: its config has the settings of training, `base` and `fine` (Adam, or
+      with a `weight_decay` SGD with momentum), and how the labels of each
+      variant are softened.
     model: to be trained.
     name: "base", or a variant of fine-tuning.
     stack: the starts, [S, ...].
@@ -69,7 +77,7 @@ def fit(
     fitted = ws.train.fit_population(
       losses.of(model.apply, losses.cross_entropy),
       stack,
-      optax.adam(settings.learning_rate),
+      _optimizer(settings),
       data,
       key=jax.random.fold_in(run.key, 2**20 + (name != "base")),
       epochs=settings.epochs,

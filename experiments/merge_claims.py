@@ -58,12 +58,16 @@ def _row(run: runs.Run, name: str, which: dict[str, Any]) -> dict[str, Any]:
       logged.of(run, name, choice, number, **which)
     )
 
-  found = {"untuned (%)": mean(UNTUNED, "accuracy")}
-  found["untuned, normalised"] = mean(UNTUNED, "normalised")
+  tuned = name in run.config.methods and run.config.methods[name].get(
+    "tuned", True
+  )
+  found = {
+    "untuned (%)": mean(UNTUNED, "accuracy"),
+    "untuned, normalised": mean(UNTUNED, "normalised"),
+    "tuned (%)": mean(TUNED, "accuracy") if tuned else None,
+    "tuned, normalised": mean(TUNED, "normalised") if tuned else None,
+  }
   if name in run.config.methods:
-    if run.config.methods[name].get("tuned", True):
-      found["tuned (%)"] = mean(TUNED, "accuracy")
-      found["tuned, normalised"] = mean(TUNED, "normalised")
     start = logged.of(run, START, UNTUNED, f"on {BASE}", **which)
     ends = logged.of(run, name, TUNED, f"on {BASE}", **which)
     found["forgotten"] = intervals.paired(start, ends)

@@ -19,6 +19,7 @@ from weightspace import figures
 ALL, SHALLOW = "all layers", "shallow layers"
 PLACES = (0.0, *SCALES)
 UNTUNED = PLACES.index(1.0)
+ALLOWED = 0.5  # points of clean validation accuracy that a patch may cost
 
 
 def _kinds(run: runs.Run) -> list[str]:
@@ -36,9 +37,15 @@ def _curves(run: runs.Run, number: str, layers: str, split: str) -> np.ndarray:
 
 
 def _chosen(run: runs.Run, layers: str) -> np.ndarray:
-  """Return [S], the place of the scale that validation images choose."""
-  both = [_curves(run, n, layers, "validation") for n in ("corrupted", "clean")]
-  return np.mean(both, 0).argmax(1)
+  """Return [S], the place of the scale that validation images choose.
+
+  The one with most right on corrupted images of those that cost at most ALLOWED
+  points on clean ones.
+  """
+  hard, easy = (
+    _curves(run, n, layers, "validation") for n in ("corrupted", "clean")
+  )
+  return np.where(easy >= easy[:, :1] - ALLOWED, hard, -1.0).argmax(1)
 
 
 def gains(run: runs.Run, layers: str, tuned: bool) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from experiments.merge_results import SPLITS
 from weightspace import trees
 from weightspace.types import Data, Params
 
-SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of a signature; 1 is the paper's
+SCALES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.3)  # 1: as it was extracted
 CLEAN = "clean"
 
 

@@ -10,7 +10,7 @@ Accuracies are in percent; `normalised` is over the task's own expert.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,11 +23,30 @@ from weightspace.types import Data, Params, Stack
 TUNED, UNTUNED = "tuned", "untuned"
 EXPERTS, START = "experts", "base"  # rows that are no merges
 SPLITS = ("validation", "test")
-Sets = dict[str, dict[str, Data]]  # {split: {task: data}}
+
+
+class Case(NamedTuple):
+  """The models of one seed that are merged, and what they are tested on."""
+
+  bed: Bed
+  seed: int
+  base: Params
+  experts: Stack  # [count, ...]
+  tasks: tuple[str, ...]
+  sets: dict[str, dict[str, Data]]  # {split: {task: data}}
+
+  def log(self, **numbers: Any) -> None:
+    """Log a line of this case."""
+    said = {"bed": self.bed.label, "seed": self.seed, "count": len(self.tasks)}
+    self.bed.run.log(**said, **numbers)
 
 
 def measure(bed: Bed, seed: int) -> None:
-  """Log every method on the models of a seed, for each number of experts."""
+  """Log every method on the models of a seed, for each number of experts.
+
+  Raises:
+    ValueError: for a number of experts that is none of the tasks'.
+  """
   config = bed.run.config
   sets = {split: merge_bed.sets(bed, seed, split) for split in SPLITS}
   for count in config.counts:
@@ -35,108 +54,83 @@ def measure(bed: Bed, seed: int) -> None:
       raise ValueError(
         f"counts: {count}, expected 1 to {len(config.tasks)} tasks"
       )
-    base, experts = bed.seed(seed, count)
-    tasks = list(config.tasks)[:count]
-    single = _ends(bed, sets["test"], tasks, base, experts)
+    tasks = tuple(config.tasks)[:count]
+    case = Case(bed, seed, *bed.seed(seed, count), tasks, sets)
+    single = _ends(case)
     for name, found in single.items():
-      _log(bed, seed, count, name, UNTUNED, found, single[EXPERTS], tasks)
+      _log(case, name, UNTUNED, found, single[EXPERTS])
     for name, method in config.methods.items():
-      tries = _tries(bed, seed, count, name, method, base, experts, sets, tasks)
+      tries = _tries(case, name, method)
       for choice, index in _choices(method, tries).items():
         chosen = tries[index]
         each = dict(zip((*tasks, BASE), chosen["test"].tolist()))
-        more = {"coefficient": chosen["scale"], "runtime": chosen["runtime"]}
-        more["chosen by"] = float(chosen["validation"][:-1].mean())
-        _log(bed, seed, count, name, choice, each, single[EXPERTS], tasks, more)
+        more = {
+          "coefficient": chosen["scale"],
+          "runtime": chosen["runtime"],
+          "chosen by": float(chosen["validation"][:-1].mean()),
+        }
+        _log(case, name, choice, each, single[EXPERTS], more)
 
 
-def _tries(
-  bed: Bed,
-  seed: int,
-  count: int,
-  name: str,
-  method: Any,
-  base: Params,
-  experts: Stack,
-  sets: Sets,
-  tasks: Sequence[str],
-) -> list[dict[str, Any]]:
+def _tries(case: Case, name: str, method: Any) -> list[dict[str, Any]]:
   """Return, and log, each setting and coefficient of a method."""
-  config, found = bed.run.config, []
+  config, found = case.bed.run.config, []
+  body = merge_bed.shared(case.base, config.head)
+  stack = merge_bed.shared(case.experts, config.head)
+  key = jax.random.fold_in(case.bed.run.key, 2**23 + case.seed)
   choices = merge_methods.settings(method.get("options", {}))
   for place, setting in enumerate(choices):
-    body, key = merge_bed.shared(base, config.head), bed.run.key
-    stack = merge_bed.shared(experts, config.head)
-    key = jax.random.fold_in(key, 2**23 + seed)
-    if seed == 0:  # compiled before it is timed
-      merge_methods.merge(method.recipe, setting, stack, body, key)
-    merged, seconds = merge_methods.merge(
-      method.recipe, setting, stack, body, key
-    )
+    given = method.recipe, setting, stack, body, key
+    if case.seed == 0:  # compiled before it is timed
+      merge_methods.merge(*given)
+    merged, seconds = merge_methods.merge(*given)
     grid = np.array([method.scale])
     if method.get("tuned", True):
-      grid = merge_methods.scales(
-        config.scales, config.budget // len(choices), method.scale
-      )
-    accuracy = {
-      split: _along(bed, sets[split], tasks, (base, experts), merged, grid)
-      for split in SPLITS
-    }
+      budget = config.budget // len(choices)
+      grid = merge_methods.scales(config.scales, budget, method.scale)
+    accuracy = {split: _along(case, split, merged, grid) for split in SPLITS}
     for row, scale in enumerate(grid.tolist()):
       tried = {split: accuracy[split][row] for split in SPLITS}
-      bed.run.log(
-        bed=bed.label,
-        seed=seed,
-        count=count,
-        tried=name,
-        setting=place,
-        scale=f"{scale:.4g}",
-        **{split: float(x[:-1].mean()) for split, x in tried.items()},
-      )
+      means = {split: float(x[:-1].mean()) for split, x in tried.items()}
+      case.log(tried=name, setting=place, scale=f"{scale:.4g}", **means)
       found.append(tried | {"scale": scale, "runtime": seconds})
   return found
 
 
 def _along(
-  bed: Bed,
-  sets: dict[str, Data],
-  tasks: Sequence[str],
-  models: tuple[Params, Stack],
-  merged: Params,
-  grid: np.ndarray,
+  case: Case, split: str, merged: Params, grid: np.ndarray
 ) -> np.ndarray:
   """Return accuracies [scales, tasks + 1] from the base through the merge."""
-  base, experts = models
   weights = np.stack([1 - grid, grid], 1).astype(np.float32)
-  body = merge_bed.shared(base, bed.run.config.head)
+  body = merge_bed.shared(case.base, case.bed.run.config.head)
   columns = []
-  for place, task in enumerate((*tasks, BASE)):
-    owner = base if task == BASE else _member(experts, place)
-    pair = ws.stack([merge_bed.with_head(b, owner) for b in (body, merged)])
-    found = ws.merge.evaluate_mixes(pair, weights, bed.score, sets[task])
-    columns.append(100 * np.asarray(found, np.float64))
+  for place, task in enumerate((*case.tasks, BASE)):
+    owner = case.base if task == BASE else _member(case.experts, place)
+    pair = [merge_bed.with_head(part, owner) for part in (body, merged)]
+    columns.append(_scored(case, split, task, pair, weights))
   return np.stack(columns, 1)
 
 
-def _ends(
-  bed: Bed,
-  sets: dict[str, Data],
-  tasks: Sequence[str],
-  base: Params,
-  experts: Stack,
-) -> dict[str, dict[str, float]]:
+def _scored(
+  case: Case, split: str, task: str, models: list[Params], weights: Any
+) -> np.ndarray:
+  """Return the accuracy of mixes of models on a task, in percent."""
+  score, data = case.bed.score, case.sets[split][task]
+  found = ws.merge.evaluate_mixes(ws.stack(models), weights, score, data)
+  return 100 * np.asarray(found, np.float64)
+
+
+def _ends(case: Case) -> dict[str, dict[str, float]]:
   """Return each task's accuracy by its own expert, and by the base."""
-  body = merge_bed.shared(base, bed.run.config.head)
+  body = merge_bed.shared(case.base, case.bed.run.config.head)
   found: dict[str, dict[str, float]] = {EXPERTS: {}, START: {}}
-  for place, task in enumerate(tasks):
-    expert = _member(experts, place)
-    pair = ws.stack([expert, merge_bed.with_head(body, expert)])
-    values = ws.merge.evaluate_mixes(pair, np.eye(2), bed.score, sets[task])
-    found[EXPERTS][task], found[START][task] = 100 * np.asarray(values)
-  alone = ws.merge.evaluate_mixes(
-    ws.stack([base]), np.eye(1), bed.score, sets[BASE]
-  )
-  found[START][BASE] = 100 * float(alone[0])
+  for place, task in enumerate(case.tasks):
+    expert = _member(case.experts, place)
+    pair = [expert, merge_bed.with_head(body, expert)]
+    values = _scored(case, "test", task, pair, np.eye(2))
+    found[EXPERTS][task], found[START][task] = values.tolist()
+  alone = _scored(case, "test", BASE, [case.base], np.eye(1))
+  found[START][BASE] = float(alone[0])
   return found
 
 
@@ -166,23 +160,17 @@ def normalised(
 
 
 def _log(
-  bed: Bed,
-  seed: int,
-  count: int,
+  case: Case,
   name: str,
   choice: str,
   found: Mapping[str, float],
   experts: Mapping[str, float],
-  tasks: Sequence[str],
   more: Mapping[str, float] | None = None,
 ) -> None:
-  bed.run.log(
-    bed=bed.label,
-    seed=seed,
-    count=count,
+  case.log(
     method=name,
     choice=choice,
-    accuracy=float(np.mean([found[task] for task in tasks])),
+    accuracy=float(np.mean([found[task] for task in case.tasks])),
     normalised=normalised(found, experts),
     **{f"on {task}": float(x) for task, x in found.items()},
     **(more or {}),

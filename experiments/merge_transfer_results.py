@@ -67,9 +67,10 @@ def measure(
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Return Pearson's correlation over the last axis."""
+  """Return Pearson's correlation over the last axis; 0 for a constant."""
   x, y = (z - z.mean(-1, keepdims=True) for z in (x, y))
-  return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+  size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+  return (x * y).sum(-1) / np.where(size > 0, size, 1.0)
 
 
 def _table(run: runs.Run, number: str) -> np.ndarray:
@@ -93,11 +94,13 @@ def judge(run: runs.Run) -> tuple[str, bool]:
   related = [not run.config.versions[n].fresh for n in versions(run)]
   near, far = gain[:, related], gain[:, np.logical_not(related)]
   found = correlation(gain, barrier)
+  within = correlation(near, barrier[:, related])
   text = (
     f"transfer adds {said(near.mean(1))} to later versions, mean over"
     f" {sum(related)}, {said(near[:, -1])} to the furthest of them and"
     f" {said(far.mean(1))} to an unrelated base; correlation of gain and"
-    f" barrier over versions {said(found, '')}, over {len(gain)} seeds"
+    f" barrier over versions {said(found, '')}, over later ones alone"
+    f" {said(within, '')}, over {len(gain)} seeds"
   )
   lows = [intervals.mean_interval(x).low for x in (*near.T, -found)]
   return text, min(lows) > 0
