@@ -89,7 +89,7 @@ def test_seven_billion_parameters():
 @pytest.mark.parametrize("name", ws.models.MODULES)
 def test_defaults_build(name):
   model = ws.models.build(name)
-  lm = name == "lm"
+  lm = name in ("lm", "moe")
   x = jnp.zeros((2, 8), jnp.int32) if lm else jnp.zeros((2, 32, 32, 3))
   params = jax.eval_shape(model.init, KEY, x)
   logits = jax.eval_shape(model.apply, params, x)
@@ -330,7 +330,7 @@ def test_flattened_head_is_ordered_by_pixel_then_channel():
 @pytest.mark.parametrize(
   "name, hyper, message",
   [
-    ("cnn", {}, "model: 'cnn', expected one of mlp, vgg, resnet, vit, lm"),
+    ("cnn", {}, "model: 'cnn', expected one of mlp, vgg, resnet, vit, lm, moe"),
     ("mlp", {"widht": 3}, "mlp: unknown hyper-parameter 'widht', expected one"),
     ("mlp", {"parent": None}, "mlp: unknown hyper-parameter 'parent'"),
     ("mlp", {"hidden": 16}, "mlp: hidden is 16, expected a tuple"),

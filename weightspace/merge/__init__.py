@@ -35,6 +35,13 @@ from weightspace.merge.feature_diversity import (
 from weightspace.merge.fisher_mean import fisher, fisher_coefficients
 from weightspace.merge.learned_soup import Learned, learned
 from weightspace.merge.meshes import on_mesh
+from weightspace.merge.mixtures import (
+  Merged,
+  expand_experts,
+  expert_cost,
+  group_experts,
+  merge_experts,
+)
 from weightspace.merge.nested import nested_merge
 from weightspace.merge.one_by_one import opcm
 from weightspace.merge.pareto import (
@@ -69,6 +76,13 @@ from weightspace.merge.shared_masks import (
 )
 from weightspace.merge.signs import disjoint, ties
 from weightspace.merge.soups import Selection, Trial, greedy, pruned
+from weightspace.merge.sparse_ranks import (
+  LowRankSparse,
+  dense,
+  low_rank_sparse,
+  stable_rank,
+  stored,
+)
 from weightspace.merge.spectral import iso_c, iso_cts, tsv
 from weightspace.merge.spherical import nuslerp, slerp
 from weightspace.merge.steps import At, Step, reduction
@@ -127,7 +141,9 @@ __all__ = [
   "Front",
   "Learned",
   "LowRank",
+  "LowRankSparse",
   "Masked",
+  "Merged",
   "Part",
   "Quantised",
   "Recipe",
@@ -151,6 +167,7 @@ __all__ = [
   "dare_ties",
   "della",
   "delta",
+  "dense",
   "dequantise",
   "disjoint",
   "drop",
@@ -158,12 +175,15 @@ __all__ = [
   "evaluate_mixes",
   "evolve",
   "expand",
+  "expand_experts",
+  "expert_cost",
   "false_false_true",
   "fisher",
   "fisher_coefficients",
   "gradient",
   "gram_ranks",
   "greedy",
+  "group_experts",
   "guard",
   "interference",
   "iso_c",
@@ -172,8 +192,10 @@ __all__ = [
   "learned",
   "line_front",
   "linear",
+  "low_rank_sparse",
   "magmax",
   "masked",
+  "merge_experts",
   "model_stock",
   "multislerp",
   "nearswap",
@@ -209,6 +231,8 @@ __all__ = [
   "signatures",
   "slerp",
   "smaller",
+  "stable_rank",
+  "stored",
   "stored_share",
   "stream",
   "stream_parts",

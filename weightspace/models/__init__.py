@@ -33,6 +33,7 @@ from weightspace.models.batchnorm import (
 from weightspace.models.llama import from_llama, llama_hyper, to_llama
 from weightspace.models.lm import LM
 from weightspace.models.mlp import MLP
+from weightspace.models.moe import MoE, balance, routing
 from weightspace.models.nnx import from_nnx
 from weightspace.models.resnet import ResNet
 from weightspace.models.vgg import VGG
@@ -40,6 +41,7 @@ from weightspace.models.vit import ViT
 from weightspace.types import Apply, Params
 
 MODULES = {"mlp": MLP, "vgg": VGG, "resnet": ResNet, "vit": ViT, "lm": LM}
+MODULES |= {"moe": MoE}
 
 
 # Most of a cold start is XLA:CPU compiling the random draws.  At level 1 that
@@ -67,7 +69,7 @@ def build(name: str, **hyper: Any) -> Model:
   """Return the model `name` with the given hyper-parameters.
 
   Args:
-    name: one of mlp, vgg, resnet, vit, lm.
+    name: one of mlp, vgg, resnet, vit, lm, moe.
     **hyper: fields of its module, each with a default; lists stand for tuples.
 
   Returns:
@@ -180,6 +182,7 @@ def count(params: Params) -> int:
 __all__ = [
   "BatchNorm",
   "Model",
+  "balance",
   "batch_norm",
   "build",
   "count",
@@ -188,5 +191,6 @@ __all__ = [
   "from_nnx",
   "llama_hyper",
   "population",
+  "routing",
   "to_llama",
 ]

@@ -16,6 +16,7 @@ from weightspace.models.batchnorm import batch_norm, population
 from weightspace.statistics.activations import moments, moments_fold
 from weightspace.statistics.fisher_information import fisher, fisher_fold
 from weightspace.statistics.gram_matrices import gram, gram_fold, matrix
+from weightspace.statistics.routers import routing, routing_fold
 
 __all__ = [
   "batch_norm",
@@ -27,4 +28,6 @@ __all__ = [
   "moments",
   "moments_fold",
   "population",
+  "routing",
+  "routing_fold",
 ]
