@@ -15,6 +15,7 @@ alone; everything else maps between these axes and permutations.
 from weightspace.match.activations import Alike, match_activations
 from weightspace.match.axes import Axes, Perm, from_json, to_json
 from weightspace.match.checking import check, lint
+from weightspace.match.layerwise import least_squares
 from weightspace.match.learned import (
   Learned,
   match_sinkhorn,
@@ -28,6 +29,7 @@ from weightspace.match.perms import (
   permute,
   random,
 )
+from weightspace.match.repairing import repair
 from weightspace.match.symmetry import trace_axes
 from weightspace.match.weights import Matched, match_pairs, match_weights
 
@@ -42,6 +44,7 @@ __all__ = [
   "from_json",
   "identity",
   "invert",
+  "least_squares",
   "lint",
   "match_activations",
   "match_many",
@@ -50,6 +53,7 @@ __all__ = [
   "match_weights",
   "permute",
   "random",
+  "repair",
   "straight_through",
   "to_json",
   "trace_axes",
