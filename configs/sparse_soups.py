@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "sparsity": 0.97,
       "phases": 2 if tiny else 3,
       "copies": 3,
-      "rate": 0.05,
+      "rate": 0.1,
       "base": {"epochs": 2 if tiny else 6, "batch_size": 50 if tiny else 100},
       "fine": {"epochs": 2 if tiny else 6, "batch_size": 50 if tiny else 100},
       "heading": "Test loss at the last phase",

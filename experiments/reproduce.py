@@ -18,7 +18,9 @@ from absl import flags
 
 from configs import (
   bang,
+  cotta,
   data_diet,
+  ewa,
   fedau,
   fedpeft,
   free_lunch,
@@ -40,6 +42,8 @@ from configs import (
   mindvl,
   mwa,
   noloco,
+  salsa,
+  salsa_bandit,
   signal_noise,
   soups_mnist_collapse,
   soups_mnist_greedy,
@@ -103,6 +107,10 @@ CLAIMS = [
   Claim("noloco", "replicas", noloco),
   Claim("fedau", "replicas", fedau),
   Claim("fedpeft", "replicas", fedpeft),
+  Claim("cotta", "adapt", cotta),
+  Claim("ewa", "adapt", ewa),
+  Claim("salsa", "adapt", salsa),
+  Claim("salsa-bandit", "adapt", salsa_bandit),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 

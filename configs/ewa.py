@@ -1,0 +1,43 @@
+"""Experts weights averaging: a mixture in training, one layer in the end.
+
+"Experts weights averaging: a new general training scheme for vision
+transformers", 2023, https://arxiv.org/abs/2308.06093: feed-forward layers are
+trained as experts on random parts of the tokens, pulled together at every step,
+and averaged into one layer at the end. Here a transformer of two blocks on
+digits. The schedule of the pull and the number of experts could not be checked:
+it rises linearly, and there are four. The number aimed at: accuracy not below
+the dense model's by more than two of its standard deviations.
+
+python -m experiments.adapt --config=configs/ewa.py --data_dir=DIR
+
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Experts averaged into one layer",
+      "paper": "Experts weights averaging, 2023, https://arxiv.org/abs/2308.06093",
+      "claim": "ewa",
+      "study": "experts",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "data": "digits" if tiny else "mnist",
+      "examples": 200 if tiny else 5_000,
+      "test": 100 if tiny else 4_000,
+      "shape": (4, 8, 1) if tiny else (7, 32, 2),
+      "experts": 4,
+      "share": 0.1,
+      "rate": 3e-3,
+      "fine": {"epochs": 2 if tiny else 8, "batch_size": 50 if tiny else 100},
+      "heading": "Accuracy of the merged model",
+    }
+  )

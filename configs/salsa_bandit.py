@@ -1,0 +1,38 @@
+"""SALSA on a bandit: the soup of two references, exactly.
+
+"SALSA: soup-based alignment learning for stronger adaptation in RLHF", 2024,
+https://arxiv.org/abs/2411.01798: the average of two fine-tuned models as the
+reference of the divergence lets the policy earn more. On a bandit the best
+policy is known in closed form, so nothing is trained: references and reward are
+noisy views of one truth. The number aimed at: reward with the soup minus that
+with one reference, above zero at equal weight of the divergence.
+
+python -m experiments.adapt --config=configs/salsa_bandit.py
+
+Data: none.  Time: seconds.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "A soup as reference, on a bandit",
+      "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+      "claim": "salsa_bandit",
+      "study": "bandit",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 10,
+      "bandits": 4 if tiny else 200,
+      "arms": 16,
+      "noise": 0.7,
+      "beta": 0.5,
+      "heading": "Expected reward",
+    }
+  )

@@ -1,0 +1,21 @@
+"""Averages inside training and at test time: experts, references, teachers.
+
+For each seed models are trained or adapted with an average in the loop, next to
+the same without it, and measured on test data.
+
+python -m experiments.adapt --config=configs/cotta.py --data_dir=DIR
+"""
+
+from experiments import app, runs
+
+
+def main(run: runs.Run) -> None:
+  """Run the study that a config names."""
+  from experiments import adapt_claims, adapt_studies, average_results
+
+  average_results.study(run, adapt_studies.STUDIES)
+  average_results.finish(run, adapt_claims.CLAIMS)
+
+
+if __name__ == "__main__":
+  app.run(main)
