@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import means
-from weightspace.merge import checks, directions
+from weightspace.merge import checks, directions, matrices
 from weightspace.merge.recipe import Recipe, chain
 from weightspace.merge.steps import At, Step, minus_base, plus_base
 
@@ -18,7 +18,12 @@ SCOPES = ("tensor", "row")
 ANGLES = ("cosine", "degrees")
 
 
-def model_stock(scope: str = "tensor", average: str = "cosine") -> Recipe:
+def model_stock(
+  scope: str = "tensor",
+  average: str = "cosine",
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
+) -> Recipe:
   """Return Model Stock, t mean_m theta_m + (1 - t) base.
 
   t = M c / (1 + (M - 1) c) with c the cosine between task vectors, averaged
@@ -29,6 +34,8 @@ def model_stock(scope: str = "tensor", average: str = "cosine") -> Recipe:
     scope: one t for each "tensor" (the paper's layer), or for each "row" (the
       last axis).
     average: over pairs, the "cosine" or the angle ("degrees", as FusionBench).
+    rows: with scope="row", the "last" axis as given or one "output" unit.
+    view: what an output unit is, for rows="output".
 
   Raises:
     ValueError: for an unknown option, or (when called) a missing base or M < 2.
@@ -43,19 +50,21 @@ def model_stock(scope: str = "tensor", average: str = "cosine") -> Recipe:
   """
   checks.option("model_stock: scope", scope, SCOPES)
   checks.option("model_stock: average", average, ANGLES)
+  matrices.check_rows("model_stock", rows, scope)
 
   def edit(x: jax.Array, at: At) -> jax.Array:
     checks.count("model_stock", x, least=2)
-    rows = scope == "row" and x.ndim > 2
-    products = directions.gram(x, by_row=rows)
+    by_row = scope == "row" and x.ndim > 2
+    products = directions.gram(x, by_row=by_row)
     c = _mean_cosine(products, average)
     below = 1 + (len(x) - 1) * c
     flat = jnp.abs(below) < 1e-6
     t = jnp.where(flat, 0.0, len(x) * c / jnp.where(flat, 1.0, below))
     mean = means.contract(x, jnp.full(len(x), 1 / len(x), jnp.float32))
-    return (t[..., None] if rows else t) * mean
+    return (t[..., None] if by_row else t) * mean
 
-  return chain(minus_base, Step("model_stock", edit, reduces=True), plus_base)
+  step = Step("model_stock", edit, reduces=True)
+  return chain(minus_base, matrices.by_rows(rows, step, view), plus_base)
 
 
 def _mean_cosine(products: jax.Array, average: str) -> jax.Array:

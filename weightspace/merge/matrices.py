@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import means
-from weightspace.merge.steps import Step
+from weightspace.merge import checks
+from weightspace.merge.steps import At, Step
 
 # From the shape of one model's leaf to (batch, in, out); None: no matrix.
 Rule = Callable[[tuple[int, ...]], tuple[int, int, int] | None]
 View = Callable[[str], Rule]  # from a leaf's path to its rule
 
+ROWS = ("last", "output")
 VECTORS = ("bias", "scale")  # never a matrix, whatever their axes
 OUTPUTS_LAST = ("out", "conv")  # modules whose 3-axis kernel ends in one output
 
@@ -143,6 +145,57 @@ def _by_rule(
     return step._replace(edit=lambda x, at: edit(x, rule))
 
   return of(inputs_first)._replace(resolve=lambda path: of(view(path)))
+
+
+def by_rows(rows: str, step: Step, view: View = kernels) -> Step:
+  """Return a step that works on rows, with the rows that are asked for.
+
+  Args:
+    rows: "last" for the last axis of a leaf as given, or "output" for what
+      comes to one output unit: [batch, out, in] of the view.  Leaves that are
+      no matrices stay as they are.
+    step: whose rows are the last axis.
+    view: which leaves are matrices.
+
+  >>> first = Step("first", lambda x, at: x.at[..., 1:].set(0))
+  >>> by_rows("output", first).edit(jnp.ones((1, 2, 2)), None).tolist()
+  [[[1.0, 1.0], [0.0, 0.0]]]
+  """
+  checks.option("rows", rows, ROWS)
+  if rows == "last":
+    return step
+  local = step.local
+
+  def edit(x: jax.Array, rule: Rule, at: At) -> jax.Array:
+    y = step.edit(_turned(x, rule), at)
+    shape = x.shape[1:] if step.reduces else x.shape
+    return (y if _as_matrix(x, rule) is None else y.mT).reshape(shape)
+
+  @functools.cache
+  def of(rule: Rule) -> Step:
+    return step._replace(
+      edit=lambda x, at: edit(x, rule, at),
+      local=(lambda x, at: local(_turned(x, rule), at))
+      if callable(local)
+      else local,
+    )
+
+  return of(inputs_first)._replace(resolve=lambda path: of(view(path)))
+
+
+def check_rows(name: str, rows: str, scope: str) -> None:
+  """Refuse rows="output" where there are no rows."""
+  checks.option(f"{name}: rows", rows, ROWS)
+  if rows != "last" and scope != "row":
+    raise ValueError(
+      f"{name}: rows={rows!r} with scope={scope!r}, expected scope='row'"
+    )
+
+
+def _turned(x: jax.Array, rule: Rule) -> jax.Array:
+  """Return a leaf [M, ...] as [M, batch, out, in]."""
+  y = _as_matrix(x, rule)
+  return x if y is None else y.mT
 
 
 def thin_svd(

@@ -19,6 +19,7 @@ from weightspace.merge import (
   counts,
   drops,
   masks,
+  matrices,
   signs,
   thresholds,
   trims,
@@ -102,6 +103,8 @@ def breadcrumbs(
   scale: Scalar = 1.0,
   *,
   elect: bool = False,
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
   parity: str | None = None,
 ) -> Recipe:
   """Return Model Breadcrumbs: theta_0 + scale sum_m band(tau_m).
@@ -115,6 +118,8 @@ def breadcrumbs(
     scale: alpha of the paper.
     elect: merge by the elected signs instead of the sum (breadcrumbs_ties of
       mergekit).
+    rows: the "last" axis as given (the paper's code) or one "output" unit.
+    view: what an output unit is, for rows="output".
     parity: "mergekit" takes each leaf as one row, keeps exactly k, and drops
       fewer of the top where k would not be met.
 
@@ -134,7 +139,9 @@ def breadcrumbs(
   if parity is not None:
     checks.option("breadcrumbs: parity", parity, ("mergekit",))
   scope = "tensor" if like else "row"
+  matrices.check_rows("breadcrumbs", rows, scope)
   cut = band(keep, top, scope=scope, exact=like, fill=like)
+  cut = matrices.by_rows(rows, cut, view)
   tie = "plus" if like else "majority"
   merge = signs.disjoint("sum", tie=tie) if elect else total()
   return on_deltas(chain(cut, merge, scaled(scale)))
@@ -199,6 +206,8 @@ def della(
   *,
   rescale: str = "inverse",
   elect: bool = True,
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
   parity: str | None = None,
 ) -> Recipe:
   """Return DELLA: drop by rank, elect a sign, average those that have it.
@@ -212,6 +221,8 @@ def della(
     rescale: "inverse" (the paper: each entry by its own probability), "l1"
       (mergekit), "l2" or "none".
     elect: False adds up all survivors (della_linear of mergekit).
+    rows: the "last" axis as given or one "output" unit.
+    view: what an output unit is, for rows="output".
     parity: "mergekit" sets rescale="l1" and zero sums to +.
 
   Raises:
@@ -233,4 +244,5 @@ def della(
     rescale, tie = "l1", "plus"
   merge = signs.disjoint("mean", tie=tie) if elect else total()
   cut = mag_prune(density, window, rescale=rescale)
+  cut = matrices.by_rows(rows, cut, view)
   return on_deltas(chain(cut, merge, scaled(scale)))

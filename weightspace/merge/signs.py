@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.merge import checks, counts, trims
+from weightspace.merge import checks, counts, matrices, trims
 from weightspace.merge.recipe import Recipe, chain, on_deltas
 from weightspace.merge.steps import At, Measure, Step, reduction
 from weightspace.merge.task_vectors import counted, scaled, weigher
@@ -35,6 +35,8 @@ def ties(
   elect: str = "mass",
   exact: bool = False,
   weights: Sequence[float] | jax.Array | None = None,
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
   parity: str | None = None,
 ) -> Recipe:
   """Return TIES: trim, elect a sign per entry, merge those that have it.
@@ -58,6 +60,8 @@ def ties(
       entry more).
     weights: [M]; weighted task vectors vote and are averaged by weight, as in
       mergekit.  The paper has none.
+    rows: with scope="row", the "last" axis as given or one "output" unit.
+    view: what an output unit is, for rows="output".
     parity: "mergekit" sets scope="tensor", tie="plus", exact=True.
 
   Returns:
@@ -78,7 +82,7 @@ def ties(
   if parity is not None:
     checks.option("ties: parity", parity, ("mergekit",))
     scope, tie, exact = "tensor", "plus", True
-  trim = trims.trim(density, scope=scope, exact=exact)
+  trim = trims.trim(density, scope=scope, exact=exact, rows=rows, view=view)
   merge = disjoint(combine, tie=tie, scope=scope, elect=elect, weights=weights)
   return on_deltas(chain(*counted(weights), trim, merge, scaled(scale)))
 

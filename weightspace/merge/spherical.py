@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge import checks
+from weightspace.merge import checks, matrices
 from weightspace.merge.recipe import Recipe, chain
 from weightspace.merge.steps import At, Step
 
@@ -55,7 +55,10 @@ def slerp(t: float | jax.Array) -> Recipe:
 
 
 def nuslerp(
-  weights: Sequence[float] | jax.Array = (1.0, 1.0), scope: str = "tensor"
+  weights: Sequence[float] | jax.Array = (1.0, 1.0),
+  scope: str = "tensor",
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
 ) -> Recipe:
   """Return the spherical interpolation of two models by their weights.
 
@@ -66,6 +69,8 @@ def nuslerp(
     weights: [2]; a sum within 1e-6 of zero gives t = 0.5.
     scope: what a vector is: the whole "tensor", each "row" (the last axis) or
       each "column" (the first axis).
+    rows: with scope="row", the "last" axis as given or one "output" unit.
+    view: what an output unit is, for rows="output".
 
   Raises:
     ValueError: for weights that are not [2], an unknown scope, or (when called)
@@ -79,6 +84,7 @@ def nuslerp(
   mergekit's documentation, https://github.com/arcee-ai/mergekit.
   """
   checks.option("nuslerp: scope", scope, SCOPES)
+  matrices.check_rows("nuslerp", rows, scope)
   weights = jnp.asarray(weights, jnp.float32)
   if weights.shape != (2,):
     raise ValueError(f"nuslerp: weights have shape {weights.shape}, expected 2")
@@ -92,7 +98,8 @@ def nuslerp(
     checks.count("nuslerp", x, exactly=2)
     return _slerp(x[0], x[1], t, axis if x.ndim > 1 else None, 0.0)
 
-  return chain(Step("nuslerp", edit, reduces=True))
+  step = Step("nuslerp", edit, reduces=True)
+  return chain(matrices.by_rows(rows, step, view))
 
 
 def _slerp(

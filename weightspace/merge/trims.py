@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge import checks, counts, thresholds
+from weightspace.merge import checks, counts, matrices, thresholds
 from weightspace.merge.steps import At, Step, through
 from weightspace.types import Fold
 
@@ -20,7 +20,12 @@ SCOPES = ("global", "tensor", "row")
 
 
 def trim(
-  density: float | jax.Array, *, scope: str = "global", exact: bool = False
+  density: float | jax.Array,
+  *,
+  scope: str = "global",
+  exact: bool = False,
+  rows: str = "last",
+  view: matrices.View = matrices.kernels,
 ) -> Step:
   """Return the step that zeroes all but the k largest |x| of each model.
 
@@ -32,9 +37,11 @@ def trim(
       along the last axis ("row"; a leaf that is 1-D is one row).
     exact: keep exactly k, of entries equal to the k-th those that come first
       (by leaf, then by index), where the default keeps all that are equal.
+    rows: with scope="row", the "last" axis as given or one "output" unit.
+    view: what an output unit is, for rows="output".
 
   Raises:
-    ValueError: for a density outside [0, 1] or another scope.
+    ValueError: for a density outside [0, 1], another scope or rows.
 
   >>> from weightspace.merge.recipe import chain
   >>> models = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[-3.0, 1.0]])}
@@ -45,10 +52,13 @@ def trim(
   """
   checks.number("density", density, 0, 1)
   checks.option("scope", scope, SCOPES)
+  matrices.check_rows("trim", rows, scope)
   if trees.concrete(density) and density >= 1:
     return Step("trim", lambda x, at: x, entrywise=True)
-  if scope != "global":
-    return (_per_row if scope == "row" else _per_tensor)(density, exact)
+  if scope == "row":
+    return matrices.by_rows(rows, _per_row(density, exact), view)
+  if scope == "tensor":
+    return _per_tensor(density, exact)
   measures = thresholds.measures(lambda n: counts.kept(density, n))
   if not exact:
     return Step(
