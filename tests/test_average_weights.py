@@ -29,6 +29,10 @@ def test_metric_weights_in_closed_form():
   assert tied.tolist() == [0.5, 0.5, 0.0]
   np.testing.assert_allclose(average.metric_weights(losses, 0.0), 1 / 3, 1e-6)
   np.testing.assert_allclose(average.metric_weights([7.0] * 3, 9.0), 1 / 3)
+  steps = average.metric_weights([0.0, 1.0, 3.0], 2.0, kind="step")
+  np.testing.assert_allclose(steps, [0.0, 0.1, 0.9], rtol=1e-6)
+  even = average.metric_weights([0.0, 1.0], 0.0, kind="step")
+  assert even.tolist() == [0.5, 0.5]
   tiny = average.metric_weights([1e-30, 1e-29], 8.0)  # no overflow
   assert np.isfinite(tiny).all() and tiny[0] > 0.99
 
@@ -176,6 +180,7 @@ def test_decisions():
   [
     (lambda: average.metric_weights([], 1.0), r"shape \(0,\), expected \[M\]"),
     (lambda: average.metric_weights([1.0, 0.0], 1.0), "loss 1 is 0.0"),
+    (lambda: average.metric_weights([0.0], 1.0, "step"), "step 0 is 0.0"),
     (lambda: average.metric_weights([1.0, np.nan], 1.0), "loss 1 is nan"),
     (lambda: average.metric_weights([1.0], -1.0), "penalty is -1.0"),
     (lambda: average.metric_weights([1.0], 1.0, "acc"), "kind is 'acc'"),

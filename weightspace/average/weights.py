@@ -35,7 +35,7 @@ def metric_weights(
   weigh the late checkpoints only.
 
   Args:
-    metrics: [M] losses or steps, above zero.
+    metrics: [M] losses above zero, or steps, of which some may be zero.
     penalty: p >= 0.
     kind: "loss" or "step".
 
@@ -63,17 +63,21 @@ def metric_weights(
     raise ValueError(f"metric_weights: penalty is {penalty}, expected >= 0")
   if trees.concrete(metrics):
     values = np.asarray(metrics, np.float64)
-    bad = np.flatnonzero(~((values > 0) & np.isfinite(values)))
-    if len(bad):
+    fits = values > 0 if kind == "loss" else values >= 0
+    bad = np.flatnonzero(~(fits & np.isfinite(values)))
+    if len(bad) or not values.any():
+      place = bad[0] if len(bad) else 0
       raise ValueError(
-        f"metric_weights: {kind} {bad[0]} is {values[bad[0]]}, expected a"
-        " number above zero"
+        f"metric_weights: {kind} {place} is {values[place]}, expected a number"
+        " above zero"
       )
   logs = jnp.log(jnp.asarray(metrics, jnp.float32))
   logs = -logs if kind == "loss" else logs
   logs = logs - logs.max()
-  # 0 times inf is no number: the best keep 0 whatever the penalty.
-  return jax.nn.softmax(jnp.where(logs == 0, 0.0, penalty * logs))
+  # 0 times inf is no number: the best keep 0 whatever the penalty, and without
+  # a penalty all do.
+  flat = (logs == 0) | (jnp.asarray(penalty) == 0)
+  return jax.nn.softmax(jnp.where(flat, 0.0, penalty * logs))
 
 
 def profile(fold: Fold, count: int, total: int | None = None) -> np.ndarray:
