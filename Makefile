@@ -1,4 +1,5 @@
-# make demo | test | test-slow | lint | lock; PY=python3.12 chooses the Python.
+# make demo | test | test-slow | test-engines | lint | lock; PY=python3.12 chooses
+# the Python.
 PY ?= python3
 V := .venv
 BIN := $(V)/bin
@@ -18,15 +19,32 @@ $(STAMP): requirements.lock setup.py
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: demo test test-slow lint lock
+# Other tools to compare with, in a .venv of their own: they are large, and pull
+# in what the library does not need.
+E := .venv-engines
+ESTAMP := $(E)/.ok-$(VERSION)
+
+$(ESTAMP): requirements.lock setup.py
+	rm -rf $(E)
+	$(PY) -m venv $(E)
+	$(E)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(E)/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[engines]'
+	touch $@
+
+.PHONY: demo test test-slow engines test-engines lint lock
 demo: $(STAMP)
 	$(BIN)/python -m experiments.soup --config=configs/model_soups.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not engines"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest $(WORKERS) -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m "slow and not engines"
+
+engines: $(ESTAMP)
+
+test-engines: $(ESTAMP)
+	$(E)/bin/python -m pytest -m engines
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

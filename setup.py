@@ -12,6 +12,13 @@ EXTRAS = {
     "pytest-xdist>=3.6",
     "ruff>=0.9",
   ],
+  # Other tools that tests and benchmarks compare with, at these versions.
+  "engines": [
+    "mergekit==0.1.5",
+    "peft>=0.17",
+    "torch==2.13.0",
+    "transformers>=5",
+  ],
 }
 
 setuptools.setup(
@@ -30,9 +37,13 @@ setuptools.setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
+    "pyyaml>=6",
     "rich>=13",
     "safetensors>=0.5",
     "scipy>=1.14",
   ],
   extras_require=EXTRAS,
+  entry_points={
+    "console_scripts": ["weightspace-merge = weightspace.cli.command:console"]
+  },
 )

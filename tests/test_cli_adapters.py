@@ -3,11 +3,11 @@
 import json
 import re
 
+import llamas
 import numpy as np
 import pytest
 import yaml
 
-from tests import llamas
 from weightspace import checkpoints, writers
 from weightspace.cli import adapters, command
 

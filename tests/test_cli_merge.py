@@ -4,11 +4,11 @@ import json
 import re
 
 import jax
+import llamas
 import numpy as np
 import pytest
 import yaml
 
-from tests import llamas
 from weightspace import checkpoints
 from weightspace.cli import command, families, methods
 

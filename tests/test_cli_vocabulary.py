@@ -2,11 +2,11 @@
 
 import json
 
+import llamas
 import numpy as np
 import pytest
 import yaml
 
-from tests import llamas
 from weightspace.cli import command, tokenizers, tokens, vocabulary
 
 FIRST = ["<unk>", "<s>", "</s>", "a", "b", "c"]

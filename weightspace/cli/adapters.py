@@ -65,9 +65,10 @@ def merged(base: readers.Reader, adapter: str) -> readers.Reader:
   factors, replaced = _match(base, file, settings)
 
   def load(name: str, index: Any) -> np.ndarray:
-    if name in replaced:
-      return file.read(replaced[name], index).astype(base.dtype(name))
-    leaf = base.read(name, index)
+    if name in replaced:  # peft may keep what it adapts, too
+      leaf = file.read(replaced[name], index).astype(base.dtype(name))
+    else:
+      leaf = base.read(name, index)
     if name not in factors:
       return leaf
     return _changed(leaf, file, factors[name], index)
