@@ -30,15 +30,26 @@ from weightspace.match.perms import (
   random,
 )
 from weightspace.match.repairing import repair
+from weightspace.match.scaling import balanced
+from weightspace.match.singular import singular_alignment
 from weightspace.match.symmetry import trace_axes
+from weightspace.match.units import (
+  Groups,
+  merge_units,
+  partial_groups,
+  transport_groups,
+  zip_groups,
+)
 from weightspace.match.weights import Matched, match_pairs, match_weights
 
 __all__ = [
   "Alike",
   "Axes",
+  "Groups",
   "Learned",
   "Matched",
   "Perm",
+  "balanced",
   "check",
   "compose",
   "from_json",
@@ -51,10 +62,15 @@ __all__ = [
   "match_pairs",
   "match_sinkhorn",
   "match_weights",
+  "merge_units",
+  "partial_groups",
   "permute",
   "random",
   "repair",
+  "singular_alignment",
   "straight_through",
   "to_json",
   "trace_axes",
+  "transport_groups",
+  "zip_groups",
 ]

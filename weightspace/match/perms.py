@@ -13,6 +13,7 @@ blocks.
 """
 
 import functools
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -152,7 +153,11 @@ def by_parts(x: Any, found: Any, sizes: dict[str, int], change: Change) -> Any:
   if any(isinstance(t, terms.Product) for t in found):
     flat = [f for t in found for f in terms.factors(t)]
     wide = x.reshape([axes_.extent(t, sizes) for t in flat])
-    return by_parts(wide, flat, sizes, change).reshape(x.shape)
+    moved = by_parts(wide, flat, sizes, change)
+    left = iter(moved.shape)  # a change may make an axis wider
+    return moved.reshape(
+      [math.prod(next(left) for _ in terms.factors(t)) for t in found]
+    )
   for axis, term in enumerate(found):
     if isinstance(term, terms.Sum):
       start, pieces = 0, []
