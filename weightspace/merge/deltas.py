@@ -84,6 +84,9 @@ def apply(
 def pack(change: Params, bits: int = 8, scope: str = "tensor") -> Params:
   """Return a task vector as a plain tree of small arrays, to be saved.
 
+  For files: codes share bytes, and `unpack` needs the base's shapes.  For other
+  numbers of bits and other curves, in memory, see `quantise`.
+
   8 and 4 bits: round(L x / max |x|), L = 127 or 7; the error of an entry is at
   most max |x| / (2 L), of its tensor or row, up to float32 rounding.
   1 bit: the signs, 0 as +, at the size mean |x|, which has the least squared

@@ -31,6 +31,9 @@ class Quantised(NamedTuple):
 def quantise(tree: Params, bits: int = 8, curve: str = "linear") -> Quantised:
   """Return a tree in `bits` bits for each parameter, leaf by leaf.
 
+  For arithmetic and studies of how few bits a change needs: any bits, three
+  curves, one int8 a code.  `pack` is what makes a task vector small in a file.
+
   With a = |x| / max |x|, L = 2^(bits - 1) - 1 and s the root mean square, the
   code of x has its sign and the size
     "linear": round(L a), evenly spaced;
