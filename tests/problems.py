@@ -62,3 +62,18 @@ def close(a, b, rtol=1e-5, atol=1e-6):
     other = ws.trees.named(b)[path]
     wide = [np.asarray(x, np.complex128) for x in (leaf, other)]
     np.testing.assert_allclose(*wide, rtol, atol, err_msg=path)
+
+
+def sharded(stack, spec=("model", None, "leaf")):
+  """Lay a Stack out over two devices for models and four for entries."""
+  auto = (jax.sharding.AxisType.Auto,) * 2
+  mesh = jax.make_mesh((2, 4), ("model", "leaf"), axis_types=auto)
+
+  def place(x):
+    fits = [
+      name if name and x.shape[i] % mesh.shape[name] == 0 else None
+      for i, name in enumerate(spec[: x.ndim])
+    ]
+    return jax.device_put(x, jax.NamedSharding(mesh, jax.P(*fits)))
+
+  return jax.tree.map(place, stack)

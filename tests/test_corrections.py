@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 
 import weightspace as ws
@@ -174,3 +175,19 @@ def test_constant_leaves_are_averaged():
 def test_bad_input_is_named(call, message):
   with pytest.raises(ValueError, match=message):
     call(make())
+
+
+@pytest.mark.parametrize(
+  "recipe",
+  [
+    merge.variance_corrected(),
+    merge.norm_matched(),
+    merge.norm_matched("row"),
+    merge.weight_aligned("w", old=2),
+  ],
+)
+def test_a_sharded_stack_merges_alike(recipe):
+  stack = make(4)
+  run = jax.jit(recipe)
+  spread = problems.sharded(stack, ("model", "leaf"))
+  problems.close(run(spread), run(stack))

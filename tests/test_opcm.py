@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 
 import weightspace as ws
@@ -165,3 +166,10 @@ def test_bad_input_is_named():
     merge.run(merge.opcm(), ws.unstack(stack), base)
   assert merge.RECIPES["opcm"] is merge.opcm
   assert merge.opcm().needs == ("base",)
+
+
+def test_a_sharded_stack_merges_alike():
+  stack, base = make(4)
+  recipe = jax.jit(lambda stack, base: merge.opcm()(stack, base=base))
+  merged = recipe(problems.sharded(stack, ("model", "leaf")), base)
+  problems.close(merged, recipe(stack, base), 1e-4, 1e-5)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 
 import weightspace as ws
@@ -81,3 +82,11 @@ def test_bad_input_is_named():
     merge.ram(scope="row")
   with pytest.raises(ValueError, match="needs base="):
     merge.ram()(make()[0])
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+def test_a_sharded_stack_merges_alike(scope):
+  stack, base = make(4)
+  recipe = jax.jit(merge.ram(rescale=0.5, scope=scope))
+  spread = problems.sharded(stack, ("model", "leaf"))
+  problems.close(recipe(spread, base=base), recipe(stack, base=base))
