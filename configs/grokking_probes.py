@@ -1,0 +1,54 @@
+"""Grokking: what probes see between memorisation and generalisation.
+
+Power et al. 2022, "Grokking: generalization beyond overfitting on small
+algorithmic datasets", https://arxiv.org/abs/2201.02177: on modular addition
+test accuracy rises long after training accuracy is perfect.  Probed: weight
+norm, effective rank of the first layer, local learning coefficient, top
+eigenvalue.  The numbers aimed at: the first three fall from the end of
+memorisation to generalisation, over seeds.
+
+python -m experiments.landscape --config=configs/grokking_probes.py
+
+Data: made here.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Probes of grokking on modular addition",
+      "paper": "Power et al. 2022, Grokking: generalization beyond overfitting"
+      " on small algorithmic datasets, https://arxiv.org/abs/2201.02177",
+      "study": "grokking",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "modulus": 7 if tiny else 31,
+      "share": 0.6,
+      "model": {
+        "name": "mlp",
+        "hidden": (16,) if tiny else (128,),
+        "classes": 7 if tiny else 31,
+      },
+      "train": {
+        "learning_rate": 3e-3,
+        "decay": 1.0,
+        "every": 10 if tiny else 250,
+        "checkpoints": 3 if tiny else 20,
+      },
+      "steps": 6 if tiny else 20,
+      "langevin": {
+        "step_size": 1e-4,
+        "chains": 2 if tiny else 4,
+        "draws": 5 if tiny else 200,
+        "burn_in": 2 if tiny else 200,
+        "localization": 100.0,
+      },
+    }
+  )

@@ -1,0 +1,58 @@
+"""Mode connectivity: a bent path of low loss between independent networks.
+
+Garipov et al. 2018, "Loss surfaces, mode connectivity, and fast ensembling of
+DNNs", https://arxiv.org/abs/1802.10026: a quadratic Bezier curve trained
+between two solutions has nearly constant loss (VGG-16 on CIFAR-10: test error
+along the curve within a point of the ends, on the line chance).  In small: MLPs
+on MNIST.  The number aimed at: the curve's barrier in training loss below a
+tenth of the line's, in test error below a fifth, paired over pairs.
+
+python -m experiments.landscape --config=configs/mode_connectivity.py \\
+  --data_dir=DIR
+
+Of your own models: `--config.models="('a.safetensors', 'b.safetensors')"`.
+
+Data: MNIST in DIR, 10,000 images to train on.  Time: two minutes on two cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Mode connectivity",
+      "paper": "Garipov et al. 2018, Loss surfaces, mode connectivity, and fast"
+      " ensembling of DNNs, https://arxiv.org/abs/1802.10026",
+      "study": "connect",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "data": "digits" if tiny else "mnist",
+      "examples": 200 if tiny else 10_000,
+      "models": (),
+      "model": {"name": "mlp", "hidden": (16,) if tiny else (64, 64)},
+      "train": {
+        "epochs": 3 if tiny else 10,
+        "batch_size": 50 if tiny else 100,
+        "learning_rate": 0.1,
+        "weight_decay": 1e-4,
+      },
+      "curve": {
+        "steps": 40 if tiny else 2000,
+        "learning_rate": 0.1,
+        "batch_size": 50 if tiny else 100,
+        "weight_decay": 1e-4,
+      },
+      "plane": {
+        "points": (9, 7) if tiny else (41, 33),
+        "examples": 100 if tiny else 2000,
+        "steps": 8 if tiny else 60,
+        "probes": 1 if tiny else 3,
+      },
+    }
+  )

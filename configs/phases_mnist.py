@@ -1,0 +1,28 @@
+"""Phases of MLPs on MNIST: a larger grid, more seeds.
+
+A Model Zoo on Phase Transitions in Neural Networks, 2025,
+https://arxiv.org/abs/2504.18072; see `configs/phases_digits.py` for what is
+claimed and aimed at.
+
+python -m experiments.phases --config=configs/phases_mnist.py --data_dir=DIR
+
+Data: MNIST in DIR, 10,000 images to train on.  Time: an hour on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common, phases_digits
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  config = phases_digits.get_config(arg)
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode
+  if mode == "paper":
+    config.title = "Phases of MLPs on MNIST"
+    config.update({"data": "mnist", "examples": 10_000, "seeds": 3})
+    config.widths = (2, 4, 8, 16, 32, 64, 128, 256)
+    config.batches = (8, 16, 32, 64, 128, 256, 512, 1024)
+    config.train.epochs = 30
+    config.curve.update({"steps": 1000})
+  return config

@@ -1,0 +1,32 @@
+"""Phases of ResNets on CIFAR-10 at the size of the paper: for a pod.
+
+A Model Zoo on Phase Transitions in Neural Networks, 2025,
+https://arxiv.org/abs/2504.18072; see `configs/phases_digits.py` for what is
+claimed and aimed at.
+
+python -m experiments.phases --config=configs/phases_pod.py --data_dir=DIR
+
+Data: CIFAR-10 in DIR.  Time: a day on a pod slice; one process for each cell
+(`--config.widths="(32,)"`) shares a folder of results.
+"""
+
+import ml_collections
+
+from configs import common, phases_digits
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  config = phases_digits.get_config(arg)
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode
+  if mode == "paper":
+    config.title = "Phases of ResNets on CIFAR-10"
+    config.update({"data": "cifar10", "examples": 0, "seeds": 5})
+    config.update({"label_noise": 0.0})
+    config.model = {"name": "resnet", "depth": 20, "norm": "layer"}
+    config.widths = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
+    config.batches = (8, 16, 32, 64, 128, 256, 512, 1024)
+    config.train.update({"epochs": 150, "learning_rate": 0.1})
+    config.curve.update({"steps": 4000, "learning_rate": 0.1})
+    config.hessian.update({"examples": 10_000, "steps": 30, "probes": 100})
+  return config

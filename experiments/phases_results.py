@@ -1,0 +1,149 @@
+"""What a phase grid says: its cells' phases, the claims, the diagram.
+
+>>> spearman([1.0, 2.0, 3.0], [1.0, 8.0, 27.0])
+1.0
+"""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+
+from experiments import landscape_models, phases_figures, runs
+from weightspace import intervals, probe
+
+MEASURES = {
+  "loss": "training loss",
+  "trace": "trace of the Hessian",
+  "top_eigenvalue": "top eigenvalue",
+  "mode_connectivity": "mode connectivity (%)",
+  "cka": "CKA of outputs",
+  "accuracy": "test accuracy (%)",
+  "gain": "averaging gains (points)",
+  "matched_gain": "after matching (points)",
+}
+LOW = 0.01  # a barrier of the training error below one point is low
+STATEMENT = (
+  "Over width and batch size: mode connectivity rises and the trace of the"
+  " Hessian falls with width; phases with and without barriers are found; and"
+  " averaging two networks from one start helps only where their barrier is"
+  " low."
+)
+
+
+def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+  """Return the rank correlation, 0 where one is constant."""
+  x, y = np.asarray(x, float), np.asarray(y, float)
+  if np.ptp(x) == 0 or np.ptp(y) == 0:
+    return 0.0
+  return float(np.round(scipy.stats.spearmanr(x, y).statistic, 12))
+
+
+def cells(run: runs.Run) -> dict[str, np.ndarray]:
+  """Return {measure: [widths, batches]}, means over seeds or pairs."""
+  widths, batches = run.config.widths, run.config.batches
+
+  def mean(name: str) -> np.ndarray:
+    return np.array(
+      [
+        [np.mean(values(run, name, width, batch)) for batch in batches]
+        for width in widths
+      ]
+    )
+
+  grid = {name: mean(name) for name in MEASURES}
+  spread = [
+    [
+      np.std(found, ddof=1) / np.sqrt(len(found)) if len(found) > 1 else 0.0
+      for found in (
+        values(run, "mode_connectivity", width, batch) for batch in batches
+      )
+    ]
+    for width in widths
+  ]
+  return grid | {"mode_connectivity_stderr": np.array(spread)}
+
+
+def values(run: runs.Run, name: str, width: float, batch: int) -> np.ndarray:
+  """Return a measure of each seed, or of each independent pair, of a cell."""
+  found = landscape_models.lines(run, name, width=f"{width:g}", batch=batch)
+  return np.array([x[name] for x in found if x.get("pair") != "twins"])
+
+
+def labels(run: runs.Run, grid: dict[str, np.ndarray]) -> np.ndarray:
+  """Return the phase of each cell, by thresholds of this grid."""
+  known = ("loss", "trace", "top_eigenvalue", "mode_connectivity", "cka")
+  rule = probe.rule_of({name: grid[name] for name in known})
+  names = (*known, "mode_connectivity_stderr")
+  shape = grid["loss"].shape
+  found = [
+    probe.phase({name: grid[name][at] for name in names}, rule)
+    for at in np.ndindex(shape)
+  ]
+  return np.array(found).reshape(shape)
+
+
+def trends(run: runs.Run, name: str) -> np.ndarray:
+  """Return the rank correlation of a measure with width, for each batch."""
+  found = []
+  for batch in run.config.batches:
+    pairs = [
+      (width, value)
+      for width in run.config.widths
+      for value in values(run, name, width, batch)
+    ]
+    found.append(spearman(*zip(*pairs)))
+  return np.array(found)
+
+
+def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool]:
+  """Judge: trends, phases, and where averages from one start help."""
+  said, holds = [], True
+  for name, sign in (("mode_connectivity", 1), ("trace", -1)):
+    found = intervals.mean_interval(trends(run, name))
+    said.append(
+      f"rank correlation of width with {MEASURES[name]} {found.mean:+.2f}"
+      f" [{found.low:+.2f}, {found.high:+.2f}]"
+    )
+    holds &= found.low > 0 if sign > 0 else found.high < 0
+  twins = landscape_models.lines(run, "barrier", pair="twins")
+  for name, low in (("low", True), ("high", False)):
+    gains = [x["gain"] for x in twins if (x["barrier"] < LOW) == low]
+    if len(gains) < 2:
+      said.append(f"{len(gains)} cells of {name} barrier")
+      holds = False
+      continue
+    found = intervals.mean_interval(gains)
+    said.append(
+      f"averages of {name} barrier {found.mean:+.2f} points"
+      f" [{found.low:+.2f}, {found.high:+.2f}] in {len(gains)} cells"
+    )
+    holds &= found.low > 0 if low else found.low < 0
+  kinds, counts = np.unique(phases, return_counts=True)
+  said.append("phases " + ", ".join(f"{k} {n}" for k, n in zip(kinds, counts)))
+  poor = np.isin(phases, ("I", "III")).any()
+  well = np.isin(phases, ("II", "IV-A", "IV-B")).any()
+  return "; ".join(said), bool(holds and poor and well)
+
+
+def finish(run: runs.Run) -> None:
+  """Judge the claim, and write the table and the figures."""
+  grid = cells(run)
+  phases = labels(run, grid)
+  measured, holds = judge(run, phases)
+  table: runs.Table = {}
+  for i, width in enumerate(run.config.widths):
+    for j, batch in enumerate(run.config.batches):
+      row = f"width {width}, batch {batch}: {phases[i, j]}"
+      table[row] = {
+        label: intervals.mean_interval(values(run, name, width, batch))
+        for name, label in MEASURES.items()
+      }
+  shown = grid | {"mode_connectivity": 100 * grid["mode_connectivity"]}
+  sides = list(run.config.widths), list(run.config.batches)
+  charts = {
+    "phases": phases_figures.diagram(phases, shown["accuracy"], sides),
+    "measures": phases_figures.measures(
+      {label: shown[name] for name, label in MEASURES.items()}, sides
+    ),
+  }
+  run.finish(STATEMENT, measured, table, holds, charts)
