@@ -10,12 +10,13 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+FAILED, INTERRUPTED = 1, 130  # exit codes
+SHARD = 5 * 10**9  # bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,10 +27,31 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   given = list(sys.argv[1:] if argv is None else argv)
   options = parser().parse_args(given)
+
+  def configuration() -> tuple[Mapping[str, Any], str]:
+    with open(options.config, encoding="utf-8") as stream:
+      text = stream.read()
+    return load(text, options.config), text
+
+  command = shlex.join(["weightspace-merge", *given])
+  return guarded(configuration, command, options)
+
+
+def guarded(
+  configuration: Callable[[], tuple[Mapping[str, Any], str]],
+  command: str,
+  options: argparse.Namespace,
+) -> int:
+  """Merge so that every end is one clear line; return the exit code.
+
+  Args:
+    configuration: returns what `load` does, and the text of it.
+    command: for the model card.
+    options: those of `parser`.
+  """
   try:
-    text = _text(options.config)
-    command = shlex.join(["weightspace-merge", *given])
-    return execute(load(text, options.config), text, command, options)
+    found, text = configuration()
+    return execute(found, text, command, options)
   except KeyboardInterrupt:
     print("\nstopped; the same command goes on", file=sys.stderr)
     return INTERRUPTED
@@ -46,12 +68,6 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument("config", help="a YAML file, as mergekit reads it")
   made.add_argument("output", help="a new folder for the merged model")
-  add_options(made)
-  return made
-
-
-def add_options(made: argparse.ArgumentParser) -> None:
-  """Add the options that say how to merge, not what."""
   yes: dict[str, Any] = {"action": "store_true"}
   made.add_argument("--dry-run", help="print the plan, merge nothing", **yes)
   made.add_argument(
@@ -67,13 +83,20 @@ def add_options(made: argparse.ArgumentParser) -> None:
     "--shard-size",
     "--out-shard-size",
     type=size,
-    default=5 * 10**9,
+    default=SHARD,
     help="largest shard, such as 5GB",
   )
   made.add_argument(
     "--no-copy-tokenizer", help="leave out the tokenizer's files", **yes
   )
   made.add_argument("--quiet", help="no progress bar", **yes)
+  made.add_argument(
+    "--mesh", type=axes, help="merge on all devices: axes such as data=8"
+  )
+  made.add_argument(
+    "--distributed", help="join the other hosts of a pod first", **yes
+  )
+  return made
 
 
 def size(text: str) -> int:
@@ -88,9 +111,19 @@ def size(text: str) -> int:
   return int(float(found[1]) * (UNITS | BINARY)[found[2] or ""])
 
 
-def _text(path: str) -> str:
-  with open(path, encoding="utf-8") as stream:
-    return stream.read()
+def axes(text: str) -> dict[str, int]:
+  """Return the axes of a mesh by name.
+
+  Raises:
+    argparse.ArgumentTypeError: for text of another form.
+
+  >>> axes("model=2,data=4")
+  {'model': 2, 'data': 4}
+  """
+  found = re.findall(r"(\w+)=(\d+)", text)
+  if ",".join(f"{name}={count}" for name, count in found) != text:
+    raise argparse.ArgumentTypeError(f"{text!r}, expected axes such as data=8")
+  return {name: int(count) for name, count in found}
 
 
 def load(text: str, where: str) -> Mapping[str, Any]:
@@ -120,12 +153,12 @@ def execute(
     found: the configuration.
     text: of it, for the model card.
     command: for the model card.
-    options: those of `add_options`, and `output`.
+    options: those of `parser`.
 
   Raises:
     ValueError: as `building.build` and `merge.stream_parts`.
   """
-  _start_jax()
+  _start_jax(options.distributed)
   import jax
 
   from weightspace.cli import building, card, plans, schema
@@ -136,6 +169,9 @@ def execute(
   for note in job.notes:
     print(f"note: {note}", file=sys.stderr)
   key = jax.random.key(options.seed)
+  if options.mesh:
+    _on_mesh(job.parts, options, key)
+    return 0
   memory = options.max_memory
   plan = tasks.plan(job.parts, max_memory=memory, key=key, dtype=job.dtype)
   if options.dry_run:
@@ -163,7 +199,26 @@ def execute(
   return 0
 
 
-def _start_jax() -> None:
+def _on_mesh(parts: Sequence[Any], options: Any, key: Any) -> None:
+  """Merge on all devices; the output is an Orbax folder."""
+  import absl.logging
+  import jax
+
+  from weightspace.merge import meshes
+
+  if len(parts) > 1:
+    raise ValueError(
+      f"--mesh: the leaves have {len(parts)} recipes, expected one (no filters)"
+    )
+  auto = (jax.sharding.AxisType.Auto,) * len(options.mesh)
+  names, counts = tuple(options.mesh), tuple(options.mesh.values())
+  mesh = jax.make_mesh(counts, names, axis_types=auto)
+  recipe, inputs, base, _ = parts[0]
+  absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every step
+  meshes.on_mesh(recipe, inputs, options.output, base, mesh=mesh, key=key)
+
+
+def _start_jax(distributed: bool) -> None:
   """Keep compiled programs between runs, the quick ones too."""
   import jax
 
@@ -172,6 +227,8 @@ def _start_jax() -> None:
     cache = os.path.join(home, "weightspace", "xla")
     jax.config.update("jax_compilation_cache_dir", cache)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  if distributed:
+    jax.distributed.initialize()
 
 
 def console() -> None:
