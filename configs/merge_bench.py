@@ -94,7 +94,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     arg, mode=("paper", "tiny"), seed=0, model=tuple(MODELS)
   )
   tiny, quick = mode.mode == "tiny", mode.model != "mlp"
-  mix = {"clean": {}} | {name: {"severity": 3} for name in MIX}
+  mix: dict[str, dict[str, int]] = {"clean": {}}
+  mix |= {name: {"severity": 3} for name in MIX}
   tasks = dict(list(TASKS.items())[: 6 if quick else None])
   config = {
     "title": "Merging experts of shifted digits and letters",

@@ -97,7 +97,8 @@ def trade(run: runs.Run, names: Sequence[str]) -> Panel:
       points.append((x, y))
       axes.plot(x, y, "o", color=COLOURS[0], ms=5)
     least = 0.035 * np.ptp([y for _, y in points])
-    reach, last = 0.3 * np.ptp([x for x, _ in points]), []
+    reach = 0.3 * np.ptp([x for x, _ in points])
+    last: list[tuple[float, float]] = []
     for index in sorted(range(len(points)), key=lambda i: -points[i][1]):
       x, y = points[index]
       near = [at for place, at in last if abs(place - x) < reach]

@@ -56,7 +56,8 @@ def ties(run: runs.Run) -> Verdict:
 
 def breadcrumbs(run: runs.Run) -> Verdict:
   """Judge: the masks keep what they say, and merge no worse at equal alpha."""
-  parts, lows = [], []
+  parts: list[str] = []
+  lows: list[float] = []
   for count in run.config.counts:
     found = [
       gap(run, "Breadcrumbs", "task arithmetic", choice, count=count)

@@ -59,11 +59,17 @@ def merge(
     ValueError: for an unknown recipe or option.
   """
   if recipe not in ws.merge.RECIPES:
-    known = ", ".join(ws.merge.RECIPES)
-    raise ValueError(f"recipe: {recipe!r}, expected one of {known}")
-  factory = ws.merge.RECIPES[recipe]
+    names = ", ".join(ws.merge.RECIPES)
+    raise ValueError(f"recipe: {recipe!r}, expected one of {names}")
+  factory: Any = ws.merge.RECIPES[recipe]
   options = {name: x for name, x in setting.items() if name != ORDER}
-  if "scale" in inspect.signature(factory).parameters:
+  known = list(inspect.signature(factory).parameters)
+  for name in options:
+    if name not in known:
+      raise ValueError(
+        f"{recipe}: unknown option {name!r}, expected one of {known}"
+      )
+  if "scale" in known:
     options["scale"] = 1.0  # the bed's coefficient is the scale
   if ORDER in setting:
     count = ws.trees.size(stack)

@@ -101,9 +101,10 @@ def draw(
   """
   if "text" in task:
     spelling, length = task.get("spelling", "plain"), task.get("length", 64)
-    part = _text(task["text"], spelling, length, run.data_dir, run.download)
-    part = part[split]
-    return _some(part, split, key, count)
+    where = run.data_dir, run.download
+    return _some(
+      _text(task["text"], spelling, length, *where)[split], split, key, count
+    )
   whole = getattr(_images(task["data"], run.data_dir, run.download), split)
   part, relabel = whole, task.get("relabel", False)
   if "classes" in task:

@@ -167,6 +167,8 @@ def test_a_recipe_runs_at_scale_one_and_in_another_order():
   assert firsts == {1.0, -1.0}  # the earlier of equals wins
   with pytest.raises(ValueError, match="recipe: 'mean', expected one of"):
     merge_methods.merge("mean", {}, stack, base, KEY)
+  with pytest.raises(ValueError, match="ties: unknown option 'share', expec"):
+    merge_methods.merge("ties", {"share": 1}, stack, base, KEY)
 
 
 def test_every_try_is_the_accuracy_of_its_mix(run):
