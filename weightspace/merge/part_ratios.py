@@ -107,7 +107,8 @@ def adaptive_average(
     value, slope = _slope(ratios, base, model, data, score, rule)
     tried.append(np.asarray(ratios))
     history.append(float(value))
-    updates, state = optimiser.update(-slope, state)
+    # What all parts share is taken out: the mean is not free to follow it.
+    updates, state = optimiser.update(slope.mean() - slope, state)
     ratios = project(ratios + updates, mean)
   best = int(np.nanargmax(history)) if np.isfinite(history).any() else 0
   if not np.isfinite(history[best]):

@@ -1,0 +1,60 @@
+"""Adaptive averaging between a model and its reward policy.
+
+Lin et al. 2024, "Mitigating the alignment tax of RLHF",
+https://arxiv.org/abs/2309.06256: with the mean ratio fixed, a ratio for each
+third of the depth keeps more reward at no more tax than one ratio.  Here the
+policy is a character model tuned for a fixed reward (the chance of one in five
+characters), the tax is what it loses in likelihood of text, and ratios maximise
+the likelihood of answers of the policy itself, as in the paper.  The numbers
+aimed at, at three mean ratios: reward minus that of one ratio above zero, and
+likelihood no lower.
+
+python -m experiments.data_aware --config=configs/ama.py --data_dir=DIR
+
+Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  return ml_collections.ConfigDict(
+    {
+      "title": "Adaptive averaging between a model and its reward policy",
+      "paper": "Lin et al. 2024, Mitigating the alignment tax of RLHF,"
+      " https://arxiv.org/abs/2309.06256",
+      "claim": "ama",
+      "study": "tax",
+      "seed": mode.seed,
+      "seeds": 2 if tiny else 5,
+      "data": "source" if tiny else "text",
+      "model": {
+        "name": "lm",
+        "layers": 3,
+        "width": 16 if tiny else 48,
+        "heads": 2,
+        "kv_heads": 1,
+      },
+      "length": 16 if tiny else 32,
+      "examples": 400 if tiny else 4_800,
+      "validation": 50 if tiny else 500,
+      "test": 50 if tiny else 1_000,
+      "rate": 0.01,
+      "base": {"epochs": 2 if tiny else 6, "batch_size": 40 if tiny else 64},
+      "fine": {
+        "epochs": 1,
+        "batch_size": 40 if tiny else 64,
+        "rate": 3e-3,
+      },
+      "pull": 10.0,
+      "parts": 3,
+      "steps": 5 if tiny else 60,
+      "means": (0.2, 0.4, 0.6),
+      "heading": "Reward",
+    }
+  )

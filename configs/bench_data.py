@@ -1,0 +1,45 @@
+"""MergeBench in small: the merges that look at data.
+
+He et al. 2025, "MergeBench: a benchmark for merging domain-specialized LLMs",
+https://arxiv.org/abs/2505.10833, has data-free and data-aware merges in one
+harness.  Here the second half: Fisher, RegMean and RegMean++ from 256 training
+images a task, AdaMerging from validation images without and aTLAS with their
+labels, which the others use to choose one of 20 coefficients.  The number aimed
+at: these merges minus tuned task arithmetic, mean over methods, above zero.
+
+python -m experiments.data_aware --config=configs/bench_data.py --data_dir=DIR
+
+Data: MNIST and notMNIST in DIR.  Time: four minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common, merge_bench
+
+TASKS = 5  # of the bed
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs in seconds and proves nothing."""
+  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
+  tiny = mode.mode == "tiny"
+  config = merge_bench.get_config(f"mode={mode.mode},seed={mode.seed}")
+  config.update(
+    {
+      "title": "MergeBench in small: the merges that look at data",
+      "paper": "He et al. 2025, MergeBench, https://arxiv.org/abs/2505.10833",
+      "claim": "bench",
+      "study": "methods",
+      "seen": 64 if tiny else 256,
+      "learned": ("task", "leaf"),
+      "steps": 5 if tiny else 300,
+      "epochs": 1 if tiny else 10,
+      "rate": 1e-2,
+      "heading": "Mean accuracy over tasks, tuned",
+    }
+  )
+  if not tiny:
+    config.tasks = dict(list(config.tasks.to_dict().items())[:TASKS])
+    config.base.examples = 10_000
+    config.shown.test = 1000
+  return config

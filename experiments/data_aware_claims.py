@@ -1,0 +1,185 @@
+"""What papers say of data-aware merges, each judged from the lines of a run.
+
+>>> sorted(CLAIMS)[:3]
+['atlas', 'bench', 'cfg']
+"""
+
+import numpy as np
+
+from experiments import average_results, runs
+from experiments.average_results import Claim, above, below, said
+from weightspace import intervals
+
+Verdict = tuple[str, bool]
+TUNED = "tuned (%)"
+
+
+def _seeds(run: runs.Run) -> str:
+  return f"over {run.config.seeds} seeds"
+
+
+def regmean(run: runs.Run) -> Verdict:
+  """Judge: RegMean is above Fisher, and Fisher above the average."""
+  found = average_results.rows(run, TUNED)
+  plain = average_results.rows(run, "untuned (%)")
+  steps = [("RegMean", "Fisher"), ("Fisher", "average")]
+  texts = [
+    f"{a} minus {b}: tuned {said(found[a] - found[b], 'points')}, untuned"
+    f" {said(plain[a] - plain[b], 'points')}"
+    for a, b in steps
+  ]
+  holds = all(above(found[a] - found[b]) for a, b in steps)
+  return f"{'; '.join(texts)}, {_seeds(run)}", holds
+
+
+def regmean_pp(run: runs.Run) -> Verdict:
+  """Judge: RegMean++ is at least RegMean."""
+  texts, holds = [], True
+  for metric in (TUNED, "untuned (%)"):
+    found = average_results.rows(run, metric)
+    gain = found["RegMean++"] - found["RegMean"]
+    texts.append(f"{metric.split()[0]} {said(gain, 'points')}")
+    holds = holds and not below(gain)
+  gain = average_results.rows(run, TUNED)
+  text = f"RegMean++ minus RegMean: {', '.join(texts)}, {_seeds(run)}"
+  return text, holds and above(gain["RegMean++"] - gain["RegMean"])
+
+
+def bench(run: runs.Run) -> Verdict:
+  """Judge: merges with data beat task arithmetic, mean over methods."""
+  found = average_results.rows(run, TUNED)
+  ends = ("experts", "base", "average", "task arithmetic")
+  names = [name for name in found if name not in ends]
+  gains = {n: found[n] - found["task arithmetic"] for n in names}
+  text = "; ".join(f"{n} {said(x, 'points')}" for n, x in gains.items())
+  mean = np.mean(list(gains.values()), 0)
+  text = f"minus tuned task arithmetic: {text}; mean {said(mean, 'points')}"
+  return f"{text}, {_seeds(run)}", above(mean)
+
+
+def atlas(run: runs.Run) -> Verdict:
+  """Judge: a coefficient a leaf beats one a task; both beat the base."""
+  shown = average_results.rows(run, "new task (%)")
+  fit = average_results.rows(run, "log-likelihood of the few")
+  leaf, task = (f"aTLAS, by {by}" for by in ("leaf", "task"))
+  gain, over = shown[leaf] - shown["base"], shown[leaf] - shown[task]
+  fitted = fit[leaf] - fit[task]
+  text = (
+    f"by leaf minus base {said(gain, 'points')}, minus by task"
+    f" {said(over, 'points')} on test images of the new task; log-likelihood of"
+    f" the few {said(fitted, 'nats')} over by task, {_seeds(run)}"
+  )
+  return text, above(gain) and above(fitted) and not below(over)
+
+
+def front(run: runs.Run) -> Verdict:
+  """Judge: few evaluations give nearly the front of the grid."""
+  own = average_results.rows(run, "hypervolume over the grid's (%)")
+  shown = average_results.rows(run, "on test (%)")
+  names = [name for name in own if name.startswith("MAP")]
+  last, rival = names[-1], names[-1].replace("MAP", "random")
+  texts = [
+    f"{name} evaluations {_share(own[name])} (test {_share(shown[name])})"
+    for name in names
+  ]
+  text = (
+    f"hypervolume over the grid's: {'; '.join(texts)}; {last} minus as many at"
+    f" random {said(own[last] - own[rival], 'points')}, {_seeds(run)}"
+  )
+  return text, intervals.mean_interval(own[last]).low > 97.0
+
+
+def _share(values: np.ndarray) -> str:
+  found = intervals.mean_interval(values)
+  return f"{found.mean:.1f} % [{found.low:.1f}, {found.high:.1f}]"
+
+
+def tax(run: runs.Run) -> Verdict:
+  """Judge: at one mean ratio AMA has more reward, at no lower likelihood."""
+  reward = average_results.rows(run, "reward (%)")
+  skill = average_results.rows(run, "log-likelihood")
+  texts, wins, losses = [], [], []
+  for mean in run.config.means:
+    names = [f"{kind}, mean {mean:g}" for kind in ("AMA", "one ratio")]
+    more = reward[names[0]] - reward[names[1]]
+    kept = skill[names[0]] - skill[names[1]]
+    texts.append(
+      f"mean {mean:g}: reward {said(more, 'points')}, log-likelihood"
+      f" {said(kept, 'nats')}"
+    )
+    wins.append(above(more))
+    losses.append(below(kept))
+  text = f"AMA minus one ratio: {'; '.join(texts)}, {_seeds(run)}"
+  return text, all(wins) and not any(losses)
+
+
+def cfg(run: runs.Run) -> Verdict:
+  """Judge: every mix between the two lies above the line between them."""
+  top = average_results.rows(run, "above the chord")["interpolated"]
+  least = average_results.rows(run, "least interior")["interpolated"]
+  text = (
+    f"furthest above the chord {said(top, 'of the range')}, least of the"
+    f" interior {said(least, 'of the range')}, {_seeds(run)}"
+  )
+  return text, above(top) and above(least)
+
+
+def moe(run: runs.Run) -> Verdict:
+  """Judge: alignment and frequencies each lower the loss of merged experts."""
+  found = average_results.rows(run, "test loss")
+  ranks = average_results.rows(run, "stable rank")
+  best = "by frequency, aligned"
+  weighed = found[best] - found["mean, aligned"]
+  ordered = found[best] - found["by frequency, as they are"]
+  rank = ranks[best] - ranks["all experts"]
+  text = (
+    f"test loss by frequency minus mean, both aligned,"
+    f" {said(weighed, 'nats')}; aligned minus as they are, both by frequency,"
+    f" {said(ordered, 'nats')}; minus all experts"
+    f" {said(found[best] - found['all experts'], 'nats')}; stable rank of"
+    f" merged minus members {said(rank, '')}, {_seeds(run)}"
+  )
+  return text, below(weighed) and below(ordered) and below(rank)
+
+
+CLAIMS = {
+  "regmean": Claim(
+    "Across tasks RegMean is above Fisher merging, and Fisher above the"
+    " average, all with a tuned coefficient.",
+    regmean,
+  ),
+  "regmean_pp": Claim(
+    "In a deep network RegMean++, whose inputs come through the merged layers,"
+    " is above RegMean.",
+    regmean_pp,
+  ),
+  "bench": Claim(
+    "Merges that look at data beat tuned task arithmetic, mean over methods.",
+    bench,
+  ),
+  "atlas": Claim(
+    "A coefficient for each parameter array fits a new task from a few"
+    " examples better than one for each task vector, and beats the base.",
+    atlas,
+  ),
+  "map": Claim(
+    "A front from a few evaluations has nearly the hypervolume of a dense"
+    " grid's (over 97 %).",
+    front,
+  ),
+  "ama": Claim(
+    "With one mean ratio, ratios by part give more reward than one ratio, and"
+    " no lower likelihood of text.",
+    tax,
+  ),
+  "cfg": Claim(
+    "Between a policy tuned for quality and one tuned for diversity too, every"
+    " mix lies above the line between them.",
+    cfg,
+  ),
+  "moe": Claim(
+    "Aligning experts and weighing them by frequency each lower the loss of"
+    " the merged mixture; merged experts have a lower stable rank.",
+    moe,
+  ),
+}

@@ -1,0 +1,168 @@
+"""Studies of policies: what tuning for a reward costs, and what mixing returns.
+
+The policy is a character model, its answer the next character.  Rewards are
+fixed functions of the distribution over it, so everything is exact.
+
+>>> sorted(STUDIES)
+['diversity', 'tax']
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import weightspace as ws
+from experiments import average_bed as bed
+from experiments import average_text, progress, runs
+from weightspace.types import Loss, Stack
+
+
+def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
+  """Return text by split, the model, its loss, and trained starts [S, ...]."""
+  config = run.config
+  parts, model, loss = average_text.language(run)
+  sets = [bed.windows(part, config.length) for part in parts]
+  limits = (config.examples, config.validation, config.test)
+  sets = [
+    jax.tree.map(lambda x, n=n: jnp.asarray(x[:n]), s)
+    for s, n in zip(sets, limits)
+  ]
+  start = bed.starts(model, sets[0]["x"], run.key, config.seeds)
+  tx = optax.adam(config.rate)
+  kept, _ = bed.trajectory(loss, start, tx, sets[0], run.key, config.base)
+  return sets, model, loss, kept[-1]
+
+
+def tuned(
+  run: runs.Run, name: str, loss: Any, start: Stack, data: Any
+) -> Stack:
+  """Return models fine-tuned on a loss from their starts."""
+  config = run.config
+  key = jax.random.fold_in(run.key, len(name))
+  tx = optax.adam(config.fine.rate)
+  return bed.trajectory(loss, start, tx, data, key, config.fine)[0][-1]
+
+
+def tax(run: runs.Run) -> bed.Lines:
+  """Pay back the tax of a reward: one ratio, or one for each part (AMA)."""
+  config = run.config
+  (train, val, test), model, loss, starts = policies(run)
+  vocab = model.apply(ws.unstack(starts)[0], train["x"][:1]).shape[-1]
+  liked = np.random.default_rng(config.seed).random(vocab) < 0.2
+  prize = jnp.asarray(liked, jnp.float32)
+
+  def reward(params: Any, batch: Any) -> jax.Array:
+    shares = jax.nn.softmax(model.apply(params, batch["x"]))
+    return (shares * prize[None, None]).sum(-1).mean(-1)
+
+  def chase(params: Any, batch: Any) -> jax.Array:
+    return -reward(params, batch) * config.pull
+
+  after = tuned(run, "reward", chase, starts, train)
+
+  @jax.jit
+  def both(params: Any, batch: Any) -> jax.Array:
+    return jnp.stack(
+      [reward(params, batch).mean(), -loss(params, batch).mean()]
+    )
+
+  def answers(params: Any, batch: Any) -> jax.Array:
+    logs = jax.nn.log_softmax(model.apply(params, batch["x"]))
+    own = jnp.take_along_axis(logs, batch["y"][..., None], -1)
+    return own[..., 0].mean(-1)
+
+  with progress.bar("ratios", config.seeds) as advance:
+    for seed, (before, policy) in enumerate(
+      zip(ws.unstack(starts), ws.unstack(after))
+    ):
+      key = jax.random.fold_in(run.key, seed)
+      drawn = jax.random.categorical(key, model.apply(policy, val["x"]))
+      own = {"x": val["x"], "y": drawn}
+      for mean in config.means:
+        plain = jax.tree.map(
+          lambda b, p, a=mean: (1 - a) * b + a * p, before, policy
+        )
+        made = ws.merge.adaptive_average(
+          before, policy, answers, own, mean=mean, parts=config.parts,
+          steps=config.steps,
+        )  # fmt: skip
+        for name, params in (("one ratio", plain), ("AMA", made.params)):
+          found = np.asarray(both(params, test), np.float64)
+          yield {
+            "seed": seed,
+            "method": f"{name}, mean {mean:g}",
+            "reward (%)": 100 * found[0],
+            "log-likelihood": found[1],
+          }
+      for name, params in (("start", before), ("policy", policy)):
+        found = np.asarray(both(params, test), np.float64)
+        yield {
+          "seed": seed,
+          "method": name,
+          "reward (%)": 100 * found[0],
+          "log-likelihood": found[1],
+        }
+      advance(seed + 1)
+
+
+def diversity(run: runs.Run) -> bed.Lines:
+  """Interpolate a policy tuned for quality and one tuned for diversity too.
+
+  Quality is minus the divergence from a guided teacher: the start's logits
+  sharpened against those without context.  Diversity is the entropy of the
+  next character.
+  """
+  config = run.config
+  (train, _, test), model, _, starts = policies(run)
+  counts = np.bincount(np.asarray(train["y"]).ravel())
+  vocab = model.apply(ws.unstack(starts)[0], train["x"][:1]).shape[-1]
+  counts = np.concatenate([counts, np.zeros(vocab - len(counts))]) + 1.0
+  plain = jnp.log(jnp.asarray(counts / counts.sum(), jnp.float32))
+
+  def quality(params: Any, teacher: Any, batch: Any) -> jax.Array:
+    guided = config.guidance * model.apply(teacher, batch["x"])
+    guided = guided + (1 - config.guidance) * plain[None, None]
+    logs = jax.nn.log_softmax(model.apply(params, batch["x"]))
+    gap = logs - jax.nn.log_softmax(guided)
+    return -(jnp.exp(logs) * gap).sum(-1).mean(-1)
+
+  def entropy(params: Any, batch: Any) -> jax.Array:
+    return ws.losses.entropy(model.apply(params, batch["x"]))
+
+  for seed, start in enumerate(ws.unstack(starts)):
+    ends = []
+    for weight in (0.0, config.weight):
+
+      def loss(
+        params: Any, batch: Any, s: Any = start, b: float = weight
+      ) -> Any:
+        return -quality(params, s, batch) - b * entropy(params, batch)
+
+      stack = jax.tree.map(lambda x: x[None], start)
+      ends.append(tuned(run, "quality", loss, stack, train))
+    pair = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *ends)
+
+    def wanted(params: Any, batch: Any, s: Any = start) -> jax.Array:
+      return quality(params, s, batch)
+
+    made = ws.merge.line_front(
+      pair, [wanted, entropy], [test, test], count=config.points
+    )
+    bent = ws.merge.above_chord(made.values)
+    for place, (share, value) in enumerate(
+      zip(made.weights[:, 1], made.values)
+    ):
+      line = {"quality": value[0], "diversity": value[1], "above": bent[place]}
+      yield {"seed": seed, "method": "front", "at": f"{share:.2f}"} | line
+    yield {
+      "seed": seed,
+      "method": "interpolated",
+      "above the chord": float(bent[1:-1].max()),
+      "least interior": float(bent[1:-1].min()),
+    }
+
+
+STUDIES = {"tax": tax, "diversity": diversity}
