@@ -139,12 +139,6 @@ CLAIMS = [
   Claim("rich-lazy", "landscape", rich_lazy),
   Claim("grokking-probes", "landscape", grokking_probes),
   Claim("phases", "phases", phases_digits),
-  Claim("mode-connectivity", "landscape", mode_connectivity),
-  Claim("sharpness-laws", "landscape", sharpness_laws),
-  Claim("soup-flatness", "landscape", soup_flatness),
-  Claim("rich-lazy", "landscape", rich_lazy),
-  Claim("grokking-probes", "landscape", grokking_probes),
-  Claim("phases", "phases", phases_digits),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 
