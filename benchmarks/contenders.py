@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 
@@ -40,13 +40,14 @@ def serve(run: Callable[[], object]) -> None:
 
 
 def alternate(
-  commands: dict[str, list[str]], repeats: int
+  commands: dict[str, list[str]], repeats: int, once: Collection[str] = ()
 ) -> dict[str, list[Turn]]:
   """Let contenders take turns; leave out those that do not start.
 
   Args:
     commands: argument lists by name; each program ends in `serve`.
     repeats: turns of each.
+    once: names of those that take the first turn only.
 
   Returns:
     The turns of each contender that started.
@@ -55,8 +56,10 @@ def alternate(
   try:
     ready = {name: ask for name, (_, ask) in started.items() if ask("")}
     turns: dict[str, list[Turn]] = {name: [] for name in ready}
-    for _ in range(repeats):
+    for turn in range(repeats):
       for name, ask in ready.items():
+        if turn and name in once:
+          continue
         turns[name].append(Turn(*json.loads(ask("go\n"))))
     return turns
   finally:

@@ -6,210 +6,162 @@ over the list of models, the recipe under `jit` over a Stack, mergekit's
 and the floor: read every input once, write one output.
 
   python -m benchmarks.merge [--mergekit_python=...] [--params=300e6] [--sweep]
+
+With `--sweep` also 32 scales in one call, and the cost of TIES against the
+number of parameters and of models, as a figure.
 """
 
 import argparse
+import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
-import numpy as np
+from benchmarks import contenders, merge_work, report
+from benchmarks.merge_work import ROWS
 
-from benchmarks import contenders, report
-
-WIDTH = 1000  # of every leaf but the last
-LARGEST = 50_000_000  # entries of one leaf
-TRIMMED = {"weight": 1.0, "density": 0.2}
-# name: (factory and method, our hyper-parameters, mergekit's, ratio aimed at)
-ROWS: dict[str, tuple[str, dict[str, Any], dict[str, float], int]] = {
-  "linear": ("linear", {}, {"weight": 1.0}, 9),
-  "task_arithmetic": ("task_arithmetic", {"scale": 0.3}, {"weight": 0.3}, 9),
-  "ties_tensor": ("ties", {"density": 0.2, "scope": "tensor"}, TRIMMED, 15),
-  "ties_global": ("ties", {"density": 0.2}, TRIMMED, 15),
-  "dare_ties": ("dare_ties", {"rate": 0.5}, TRIMMED | {"density": 0.5}, 6),
-}
+WHO = ("weightspace", "weightspace_jit", "mergekit", "floor")
+SLOW = ("ties_tensor", "ties_global")  # rows in which mergekit has one turn
+SCALED = "ties_tensor"
+MODELS = (2, 4, 8, 16)
+HEAD = ["parameters", "models", "method", "who", "CPU s", "wall s"]
+HEAD += ["peak MiB", "CPU / floor's", "mergekit's CPU / this", "aimed at"]
+Turns = dict[str, contenders.Turn]  # by contender: its median
 
 
-def write_models(folder: str, params: int, models: int) -> None:
-  """Write the base and the fine-tunes, bfloat16 as uint16, leaf by leaf."""
-  sizes = [LARGEST] * (params // LARGEST) + [params % LARGEST]
-  for index, size in enumerate(s for s in sizes if s):
-    shape = (-1, WIDTH) if size % WIDTH == 0 else (-1,)
-    base: Any = 0.0
-    for number, name in enumerate(("base", *map(str, range(models)))):
-      noise = np.random.default_rng([index, number])
-      x = noise.standard_normal(size, np.float32) * np.float32(0.02)
-      x = base + x * np.float32(1 if name == "base" else 0.1)
-      base = x if name == "base" else base
-      bits = x.astype(ml_dtypes.bfloat16).view(np.uint16).reshape(shape)
-      np.save(pathlib.Path(folder, f"{name}-{index}.npy"), bits)
-
-
-def read_models(folder: str) -> dict[str, dict[str, np.ndarray]]:
-  """Return {model: {leaf: bits}}, in memory."""
-  found: dict[str, dict[str, np.ndarray]] = {}
-  for path in sorted(pathlib.Path(folder).glob("*.npy")):
-    name, index = path.stem.split("-")
-    found.setdefault(name, {})[f"layer_{index}"] = np.load(path)
-  return found
-
-
-def trees(folder: str) -> tuple[Any, list[Any]]:
-  """Return the base and the models as trees of bfloat16 arrays."""
-  import jax.numpy as jnp
-
-  half: Any = ml_dtypes.bfloat16
-  found = {
-    name: {p: jnp.asarray(x.view(half)) for p, x in tree.items()}
-    for name, tree in read_models(folder).items()
-  }
-  return found.pop("base"), list(found.values())
-
-
-def recipe_of(row: str, models: int) -> Any:
-  """Return the recipe of a row, for M models."""
-  import weightspace as ws
-
-  factory, hyper = ROWS[row][:2]
-  hyper = {"weights": [1.0] * models} if factory == "linear" else hyper
-  make: Callable[..., Any] = getattr(ws.merge, factory)
-  return make(**hyper)
-
-
-def weightspace(folder: str, row: str) -> None:
-  """Merge a list of models leaf by leaf."""
-  import jax
-
-  import weightspace as ws
-
-  base, models = trees(folder)
-  recipe = recipe_of(row, len(models))
-  given = {"key": jax.random.key(0)} if "key" in recipe.needs else {}
-
-  def run() -> None:
-    jax.block_until_ready(ws.merge.run(recipe, models, base, **given))
-
-  run()
-  contenders.serve(run)
-
-
-def compiled(folder: str, row: str) -> None:
-  """Merge a Stack as one compiled program."""
-  import jax
-
-  import weightspace as ws
-
-  base, models = trees(folder)
-  stack, recipe = ws.stack(models), recipe_of(row, len(models))
-  del models
-  given = {"key": jax.random.key(0)} if "key" in recipe.needs else {}
-  merge = jax.jit(lambda stack, base: recipe(stack, base=base, **given))
-
-  def run() -> None:
-    jax.block_until_ready(merge(stack, base))
-
-  run()
-  contenders.serve(run)
-
-
-def mergekit(folder: str, row: str) -> None:
-  """Merge by mergekit, tensor by tensor in memory."""
-  try:
-    import torch
-    from mergekit import merge_methods
-  except ImportError:
-    print("mergekit is not installed: left out", file=sys.stderr)
-    return
-  models = {
-    name: {
-      path: torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
-      for path, x in tree.items()
-    }
-    for name, tree in read_models(folder).items()
-  }
-  method, _, options, _ = ROWS[row]
-  base = None if method == "linear" else "base"
-  if base is None:
-    del models["base"]
-  merge: Callable[..., Any] = merge_methods.merge_state_dicts
-
-  def run() -> None:
-    merge(models, method, parameters=options, base=base)
-
-  contenders.serve(run)
-
-
-def floor(folder: str, row: str) -> None:
-  """Read every input once and write one output."""
-  models = read_models(folder)
-
-  def run() -> None:
-    for path, bits in models["base"].items():
-      np.copy(bits)
-      for name in models:
-        np.bitwise_or.reduce(models[name][path].reshape(-1).view(np.uint64))
-
-  contenders.serve(run)
-
-
-def sweep(folder: str, row: str) -> None:
-  """Merge with 32 scales in one call; the threshold is shared."""
-  import jax
-  import jax.numpy as jnp
-
-  import weightspace as ws
-
-  base, models = trees(folder)
-  stack, scales = ws.stack(models), jnp.linspace(0.1, 2.0, 32)
-
-  def merged(scale: jax.Array, stack: Any, base: Any) -> Any:
-    return ws.merge.ties(0.2, scale)(stack, base=base)
-
-  many = jax.jit(jax.vmap(merged, (0, None, None)))
-
-  def run() -> None:
-    jax.block_until_ready(many(scales, stack, base))
-
-  run()
-  contenders.serve(run)
-
-
-CONTENDERS: dict[str, Callable[[str, str], None]] = {
-  "weightspace": weightspace,
-  "weightspace_jit": compiled,
-  "mergekit": mergekit,
-  "sweep_of_32": sweep,
-  "floor": floor,
-}
+def command(options: argparse.Namespace, name: str, *rest: str) -> list[str]:
+  """Return the command that is one contender."""
+  python = options.mergekit_python if name == "mergekit" else sys.executable
+  module = [python, "-m", "benchmarks.merge"]
+  return [*module, "--contender", name, *rest]
 
 
 def race(
-  options: argparse.Namespace, names: list[str], rows: list[str], params: int
+  options: argparse.Namespace, folder: str, row: str, names: tuple[str, ...]
+) -> Turns:
+  """Return the median turn of each contender in one row."""
+  slow = ("mergekit",) if row in SLOW else ()
+  commands = {name: command(options, name, folder, row) for name in names}
+  turns = contenders.alternate(commands, options.repeats, once=slow)
+  return {name: contenders.median(t) for name, t in turns.items()}
+
+
+def lines_of(
+  row: str, params: int, models: int, turns: Turns, peer: Any
 ) -> list[list[object]]:
-  """Return a line for each row and contender."""
+  """Return the table's lines of one row."""
   lines: list[list[object]] = []
-  with tempfile.TemporaryDirectory() as folder:
-    write_models(folder, params, options.models)
-    for row in rows:
-      commands = {}
-      for name in names:
-        python = options.mergekit_python if name == "mergekit" else ""
-        command = [python or sys.executable, "-m", "benchmarks.merge"]
-        commands[name] = [*command, "--contender", name, folder, row]
-      turns = contenders.alternate(commands, options.repeats)
-      medians = {n: contenders.median(t) for n, t in turns.items()}
-      peer = medians.get("mergekit")
-      for name, turn in medians.items():
-        ratio = f"{peer.cpu / turn.cpu:.1f}" if peer else "-"
-        numbers = (f"{x:.2f}" for x in (turn.cpu, turn.wall))
-        line = [f"{params / 1e6:g}M", options.models, row, name, *numbers]
-        lines.append([*line, f"{turn.peak:.0f}", ratio, ROWS[row][3]])
-        print(*lines[-1], flush=True)
+  floor = turns.get("floor")
+  for name, turn in turns.items():
+    aim = {"weightspace": ROWS[row][3]}.get(name, "")
+    aim = 4 if name == "weightspace_jit" and row in SLOW else aim
+    line = [f"{params / 1e6:g}M", models, row, name]
+    line += [f"{turn.cpu:.2f}", f"{turn.wall:.2f}", f"{turn.peak:.0f}"]
+    line.append(f"{turn.cpu / floor.cpu:.1f}" if floor else "")
+    line += [f"{peer.cpu / turn.cpu:.1f}" if peer else "-", aim]
+    lines.append(line)
+    print(*line, flush=True)
   return lines
+
+
+def methods(
+  options: argparse.Namespace,
+) -> tuple[list[list[object]], list[str]]:
+  """Race every row; return the lines, and how near the results are."""
+  lines: list[list[object]] = []
+  near: list[str] = []
+  peers: dict[Any, contenders.Turn | None] = {}
+  params = int(options.params)
+  with tempfile.TemporaryDirectory() as folder:
+    merge_work.write_models(folder, params, options.models)
+    for row in options.rows:
+      method, _, theirs, _ = ROWS[row]
+      same = (method, *theirs.items())  # mergekit merges once for both scopes
+      names = tuple(n for n in WHO if n != "mergekit" or same not in peers)
+      turns = race(options, folder, row, names)
+      peers.setdefault(same, turns.get("mergekit"))
+      lines += lines_of(row, params, options.models, turns, peers[same])
+  with tempfile.TemporaryDirectory() as folder:
+    merge_work.write_models(folder, min(params, 30_000_000), options.models)
+    for row in options.rows:
+      done = subprocess.run(
+        command(options, "check", folder, row), stdout=-1, check=True
+      )
+      near.append(f"{row} {100 * json.loads(done.stdout):.3f} %")
+      print("within an ulp:", near[-1], flush=True)
+  return lines, near
+
+
+def scales(options: argparse.Namespace) -> str:
+  """Race 32 scales in one call against one merge; return a sentence."""
+  params = min(int(options.params), 10**7)
+  with tempfile.TemporaryDirectory() as folder:
+    merge_work.write_models(folder, params, options.models)
+    names = ("weightspace", "weightspace_jit", "sweep_of_32")
+    turns = race(options, folder, "ties_global", names)
+  cpu = {name: turn.cpu for name, turn in turns.items()}
+  text = (
+    f"TIES of {params / 1e6:g}M parameters with 32 scales in one vmapped call:"
+    f" {cpu['sweep_of_32']:.2f} CPU s,"
+    f" {cpu['sweep_of_32'] / cpu['weightspace_jit']:.1f} times one merge under"
+    f" jit ({cpu['weightspace_jit']:.2f}), aimed at less than 8;"
+    f" `run` takes {cpu['weightspace']:.2f}."
+  )
+  print(text, flush=True)
+  return text
+
+
+def growth(options: argparse.Namespace) -> dict[str, list[tuple[int, Turns]]]:
+  """Return the cost of TIES by number of parameters, and of models."""
+  whole = int(options.params)
+  sizes = [whole // part for part in (100, 30, 10, 3)]
+  cases = {
+    "parameters": [(size, size, options.models) for size in sizes],
+    "models": [(count, whole // 30, count) for count in MODELS],
+  }
+  found: dict[str, list[tuple[int, Turns]]] = {}
+  for axis, points in cases.items():
+    for x, params, models in points:
+      with tempfile.TemporaryDirectory() as folder:
+        merge_work.write_models(folder, params, models)
+        names = ("weightspace", "mergekit", "floor")
+        found.setdefault(axis, []).append(
+          (x, race(options, folder, SCALED, names))
+        )
+      cpu = {n: round(t.cpu, 3) for n, t in found[axis][-1][1].items()}
+      print(axis, x, cpu, flush=True)
+  return found
+
+
+def draw(found: dict[str, list[tuple[int, Turns]]], path: str) -> bool:
+  """Draw the cost on log axes; False where matplotlib is not installed."""
+  from weightspace import figures
+
+  def panel(axis: str) -> figures.Panel:
+    def on(axes: Any) -> None:
+      xs = [x for x, _ in found[axis]]
+      for name, colour in zip(WHO[::2] + WHO[3:], figures.COLOURS):
+        ys = [turns[name].cpu for _, turns in found[axis] if name in turns]
+        if len(ys) == len(xs):
+          axes.loglog(xs, ys, "o-", color=colour, label=name)
+          linear = [ys[-1] * x / xs[-1] for x in xs]
+          axes.loglog(xs, linear, ":", color=colour, linewidth=1)
+      axes.set(xlabel=axis, ylabel="CPU seconds")
+      axes.set_title(f"TIES by number of {axis}")
+      axes.set_xticks(xs, [f"{x / 1e6:g}M" if x > 1000 else x for x in xs])
+      axes.minorticks_off()
+      axes.grid(True)
+      axes.legend()
+
+    return on
+
+  drawn = figures.figure(*map(panel, found))
+  if drawn is not None:
+    pathlib.Path(path).write_bytes(figures.png(drawn))
+  return drawn is not None
 
 
 def main() -> None:
@@ -220,27 +172,29 @@ def main() -> None:
   parser.add_argument("--models", type=int, default=3)
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--rows", nargs="*", default=list(ROWS))
-  parser.add_argument("--sweep", action="store_true", help="32 scales of TIES")
+  parser.add_argument("--sweep", action="store_true")
   parser.add_argument("--out", default="BENCHMARKS.md")
+  parser.add_argument("--figure", default="docs/merge_cost.png")
   parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.contender:
     name, folder, row = options.contender
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return CONTENDERS[name](folder, row)
-  names = ["weightspace", "weightspace_jit", "mergekit", "floor"]
-  lines = race(options, names, options.rows, int(options.params))
+    return merge_work.CONTENDERS[name](folder, row)
+  lines, near = methods(options)
+  more = ""
   if options.sweep:
-    lines += race(
-      options, ["weightspace_jit", "sweep_of_32"], ["ties_global"], 10**7
-    )
-  head = ["parameters", "models", "method", "who", "CPU s", "wall s"]
-  head += ["peak MiB", "mergekit's CPU / this", "aimed at"]
+    more = f"\n\n{scales(options)}"
+    if draw(growth(options), options.figure):
+      more += f"\n\n![Cost of TIES]({options.figure}) Dotted: linear."
   text = (
-    "## Merging\n\nFine-tunes and a base in bfloat16, in memory; medians of"
-    f" {options.repeats} alternated turns of warm processes, imports excluded."
-    " The aim is for `weightspace`; under jit it is 4 for TIES."
-    f"\n\n{report.table(head, lines)}\n\n{report.conditions('jax', 'jaxlib')}"
+    "## Merging\n\nFine-tunes and a base in bfloat16, in memory, with the"
+    " leaves of a language model; medians of"
+    f" {options.repeats} alternated turns of warm processes (one of mergekit's"
+    " TIES), imports excluded. weightspace: `ws.merge.run` over the models."
+    f"\n\n{report.table(HEAD, lines)}\n\nWithin one bfloat16 ulp of the float32"
+    f" answer: {', '.join(near)}.{more}"
+    f"\n\n{report.conditions('jax', 'jaxlib')}"
   )
   report.write_section(options.out, "merging", text)
 
