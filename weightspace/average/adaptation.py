@@ -176,36 +176,41 @@ def cotta(
   def init(source: Params) -> Adapting:
     return Adapting(source, source, mean.init(source), tx.init(source))
 
-  def pseudo(state: Adapting, key: Key, x: jax.Array) -> jax.Array:
-    teacher = mean.value(state.teacher)
-
-    def averaged() -> jax.Array:
-      keys = jax.random.split(key, copies)
-      # One at a time: copies of a batch would not fit, and convolutions in a
-      # batch of batches are slow on the CPU.
-      shown = jax.lax.map(lambda k: apply(teacher, augment(k, x)), keys)
-      return shown.mean(0)
-
-    sure = jax.nn.softmax(apply(state.source, x)).max(-1).mean()
-    return jax.lax.cond(sure < threshold, averaged, lambda: apply(teacher, x))
-
   def step(
     state: Adapting, key: Key, x: jax.Array
   ) -> tuple[Adapting, jax.Array]:
     augment_key, restore_key = jax.random.split(key)
-    logits = pseudo(state, augment_key, x)
+    teacher = mean.value(state.teacher)
+    sure = jax.nn.softmax(apply(state.source, x)).max(-1).mean()
+    logits = jax.lax.cond(
+      sure < threshold,
+      lambda: _averaged(apply, augment, teacher, augment_key, x, copies),
+      lambda: apply(teacher, x),
+    )
     aim = jax.nn.softmax(logits)
     gradient = jax.grad(
       lambda params: losses.cross_entropy(apply(params, x), aim).mean()
     )(state.params)
     state = _moved(tx, state, gradient)
-    teacher = mean.update(state.teacher, state.params)
+    followed = mean.update(state.teacher, state.params)
     params = stochastic_restore(
       restore_key, state.params, state.source, restore
     )
-    return state._replace(params=params, teacher=teacher), logits
+    return state._replace(params=params, teacher=followed), logits
 
   return Adapter(init, step)
+
+
+def _averaged(
+  apply: Apply, augment: Augment, params: Params, key: Key, x: Any, copies: int
+) -> jax.Array:
+  """Return the mean of the logits over augmentations.
+
+  One at a time: copies of a batch would not fit, and convolutions in a batch of
+  batches are slow on the CPU.
+  """
+  keys = jax.random.split(key, copies)
+  return jax.lax.map(lambda k: apply(params, augment(k, x)), keys).mean(0)
 
 
 def _moved(tx: Any, state: Adapting, gradient: Params) -> Adapting:

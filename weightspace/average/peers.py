@@ -127,11 +127,6 @@ def gossip(
   if matrix is not None:
     matrices.check(matrix, "doubly", "gossip")
 
-  def variances(tree: Stack) -> Any:
-    return jax.tree.map(
-      lambda x: x.astype(jnp.float32).var(axis=tuple(range(1, x.ndim))), tree
-    )
-
   def update(
     state: State,
     params: Stack,
@@ -141,16 +136,9 @@ def gossip(
   ) -> tuple[State, Stack]:
     if not correct_variance:
       return state, _like(talk.mix(params, present), params)
-    mixed, before = talk.mix((params, variances(params)), present)
+    mixed, before = talk.mix((params, _variances(params)), present)
 
-    def leaf(x: jax.Array, wanted: jax.Array, now: jax.Array) -> jax.Array:
-      if x.ndim < 3:
-        return x
-      centre = x.mean(tuple(range(1, x.ndim)), keepdims=True)
-      ratio = jnp.where(now > 0, wanted / jnp.where(now > 0, now, 1.0), 1.0)
-      return centre + (x - centre) * mixing.column(jnp.sqrt(ratio), x)
-
-    scaled = jax.tree.map(leaf, mixed, before, variances(mixed))
+    scaled = jax.tree.map(_scaled, mixed, before, _variances(mixed))
     return state, _like(scaled, params)
 
   def topology(key: Key, turn: int, count: int) -> np.ndarray:
@@ -178,6 +166,22 @@ def alone() -> Method:
     return state, params
 
   return Method(_nothing, update)
+
+
+def _variances(tree: Stack) -> Any:
+  """Return the variance of each leaf of each replica, [m]."""
+  return jax.tree.map(
+    lambda x: x.astype(jnp.float32).var(axis=tuple(range(1, x.ndim))), tree
+  )
+
+
+def _scaled(x: jax.Array, wanted: jax.Array, now: jax.Array) -> jax.Array:
+  """Give matrices [m, ...] the variances [m] that are wanted."""
+  if x.ndim < 3:
+    return x
+  centre = x.mean(tuple(range(1, x.ndim)), keepdims=True)
+  ratio = jnp.where(now > 0, wanted / jnp.where(now > 0, now, 1.0), 1.0)
+  return centre + (x - centre) * mixing.column(jnp.sqrt(ratio), x)
 
 
 def _nothing(anchor: Stack) -> State:

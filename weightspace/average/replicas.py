@@ -117,10 +117,9 @@ def replicate(
   _check(stack, data, schedule, (rounds, steps, batch_size), shared_data, mesh)
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
   paths = tuple(trees.names(stack)), jax.tree.structure(stack)
-  chosen = _chosen(stack, only)
-  settings = (steps, batch_size, *paths, chosen, shared_data, mesh)
-  plan = compiled.Plan(loss, tx, method, *settings)
-  volume = traffic.volume(method, {p: trees.named(stack)[p] for p in chosen})
+  settings = (steps, batch_size, *paths, _chosen(stack, only), shared_data)
+  plan = compiled.Plan(loss, tx, method, *settings, mesh)
+  volume = traffic.volume(method, compiled.trained(plan, stack))
   carry, frozen, data = compiled.begin(plan, stack, data)
   losses, sent = [], []
   lost: list[tuple[int, int]] = []
@@ -134,13 +133,7 @@ def replicate(
     given = (words, *taking, np.float32(table))
     carry, found = compiled.advance(plan, carry, frozen, data, *given)
     values, fine = (np.asarray(x) for x in compiled.whole(plan, found))
-    for replica in map(int, np.flatnonzero(taking[0] & ~fine)):
-      if all(replica != known for _, known in lost):
-        warnings.warn(
-          f"replica {replica} is not finite after round {turn}: left out of it",
-          stacklevel=2,
-        )
-      lost.append((turn, replica))
+    lost += _lost(np.flatnonzero(taking[0] & ~fine), turn, lost)
     losses.append(values.T)
     sent.append(traffic.sent(volume, taking[0] & fine, table))
     if on_round is not None:
@@ -158,6 +151,19 @@ def topology(
   matrix = np.asarray(method.topology(key, turn, count))
   matrices.check(matrix, "doubly", f"round {turn}")
   return matrix
+
+
+def _lost(
+  missing: np.ndarray, turn: int, before: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+  """Return (round, replica) of those not finite; warn of each once."""
+  known = {replica for _, replica in before}
+  for replica in set(missing.tolist()) - known:
+    warnings.warn(
+      f"replica {replica} is not finite after round {turn}: left out of it",
+      stacklevel=3,
+    )
+  return [(turn, replica) for replica in missing.tolist()]
 
 
 def _joined(plan: compiled.Plan, stack: Stack, carry: compiled.Carry) -> Stack:

@@ -45,6 +45,12 @@ class Carry(NamedTuple):
   outer: Any
 
 
+def trained(plan: Plan, stack: Stack) -> dict[str, jax.Array]:
+  """Return the leaves that are trained, by path."""
+  leaves = trees.named(stack)
+  return {path: leaves[path] for path in plan.chosen}
+
+
 def begin(
   plan: Plan, stack: Stack, data: Data
 ) -> tuple[Carry, dict[str, jax.Array], Data]:
@@ -53,11 +59,11 @@ def begin(
   All are in memory of their own, laid out on the mesh where there is one.
   """
   leaves = trees.named(stack)
-  trained = {path: jnp.copy(leaves[path]) for path in plan.chosen}
+  begun = jax.tree.map(jnp.copy, trained(plan, stack))
   frozen = {p: x for p, x in leaves.items() if p not in plan.chosen}
-  inner = jax.vmap(plan.tx.init)(trained)
-  outer = jax.tree.map(jnp.copy, plan.method.init(trained))
-  carry = Carry(trained, inner, outer)
+  inner = jax.vmap(plan.tx.init)(begun)
+  outer = jax.tree.map(jnp.copy, plan.method.init(begun))
+  carry = Carry(begun, inner, outer)
   spec = jax.P() if plan.shared_data else jax.P(AXIS)
   return (
     _place(plan, carry, jax.P(AXIS)),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import means, trees
 from weightspace.average import traces
 from weightspace.types import Fold, Params
 
@@ -52,38 +52,20 @@ def window(size: int) -> Fold:
     raise ValueError(f"window: size is {size!r}, expected at least 1")
 
   def init(params: Params) -> Recent:
-    def row(x: jax.Array) -> jax.Array:
-      return jnp.zeros((size, *x.shape), x.dtype) if trees.inexact(x) else x
-
-    return Recent(
-      jax.tree.map(row, traces.arrays(params)), jnp.zeros((), jnp.int32)
-    )
+    rows = jax.tree.map(lambda x: _rows(x, size), traces.arrays(params))
+    return Recent(rows, jnp.zeros((), jnp.int32))
 
   def update(state: Recent, params: Params) -> Recent:
     place = state.seen % size
 
-    def put(rows: jax.Array, x: Any) -> jax.Array:
-      if not trees.inexact(x):
-        return rows
-      x = jnp.asarray(x, rows.dtype)
-      return jax.lax.dynamic_update_index_in_dim(rows, x, place, 0)
-
-    return Recent(jax.tree.map(put, state.rows, params), state.seen + 1)
+    rows = jax.tree.map(lambda r, x: _put(r, x, place), state.rows, params)
+    return Recent(rows, state.seen + 1)
 
   def value(state: Recent) -> Params:
     traces.check_count(state.seen, "window")
     held = jnp.minimum(state.seen, size)
 
-    def mean(rows: jax.Array) -> jax.Array:
-      if not trees.inexact(rows):
-        return rows
-      wide = trees.accumulator(rows.dtype)
-      total = jnp.zeros(rows.shape[1:], wide)
-      for n in range(size):
-        total = total + rows[n].astype(wide)  # rows not yet used are zero
-      return (total / held.astype(wide)).astype(rows.dtype)
-
-    return jax.tree.map(mean, state.rows)
+    return jax.tree.map(lambda rows: _mean(rows, held), state.rows)
 
   def merge(a: Recent, b: Recent) -> Recent:
     count = a.seen + b.seen
@@ -100,3 +82,22 @@ def window(size: int) -> Fold:
     return Recent(jax.tree.map(pick, a.rows, b.rows), count)
 
   return Fold(init, update, value, merge)
+
+
+def _rows(x: jax.Array, size: int) -> jax.Array:
+  return jnp.zeros((size, *x.shape), x.dtype) if trees.inexact(x) else x
+
+
+def _put(rows: jax.Array, x: Any, place: jax.Array) -> jax.Array:
+  if not trees.inexact(x):
+    return rows
+  x = jnp.asarray(x, rows.dtype)
+  return jax.lax.dynamic_update_index_in_dim(rows, x, place, 0)
+
+
+def _mean(rows: jax.Array, held: jax.Array) -> jax.Array:
+  """Return the mean of the rows in use; the others are zero."""
+  if not trees.inexact(rows):
+    return rows
+  total = means.contract(rows, jnp.ones(len(rows)))
+  return (total / held.astype(total.dtype)).astype(rows.dtype)
