@@ -1,0 +1,34 @@
+"""C2M3: many models matched at once, against each matched to the first.
+
+Crisostomi et al. 2024, "C2M3", https://arxiv.org/abs/2405.17897: permutations
+to a common universe, found for all models together, give a better mean of many
+models than pairwise permutations to one of them.  Here four MNIST MLPs.  The
+number aimed at: test accuracy of the mean after n-way matching less that after
+pairwise matching, above zero, paired over seeds.
+
+python -m experiments.rebasin --config=configs/c2m3.py --data_dir=DIR
+
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common, rebasin
+
+PAPER = "Crisostomi et al. 2024, C2M3, https://arxiv.org/abs/2405.17897"
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
+  config = rebasin.get_config(arg)
+  config.update({"title": "Many models at once", "paper": PAPER})
+  config.judge = "many"
+  config.claim = (
+    "The mean of four models matched all at once is more accurate than the mean"
+    " of the same models each matched to the first."
+  )
+  config.cases.mlp.hidden = (12,) if tiny else (128, 128)
+  config.members.count = 3 if tiny else 4
+  config.methods = ("naive", "weights", "many")
+  return config

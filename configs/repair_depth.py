@@ -1,0 +1,33 @@
+"""REPAIR by depth: deep means of matched networks need their variance back.
+
+Jordan et al. 2023, "REPAIR", https://arxiv.org/abs/2211.08403, the depth sweep:
+MNIST MLPs of width 128, matched by activations; test accuracy of the midpoint
+matched / matched and repaired, from the authors' result files, 1 + L hidden
+layers: L=1 96.8 / 97.5, L=3 93.7 / 96.4, L=5 93.5 / 95.9, L=10 81.2 / 95.3 (50
+epochs of 60,000 images).  The number aimed at: REPAIR's gain above zero at
+every depth, paired over seeds.
+
+python -m experiments.rebasin --config=configs/repair_depth.py --data_dir=DIR
+
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common, rebasin
+
+PAPER = "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403"
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
+  config = rebasin.get_config(arg)
+  config.update({"title": "REPAIR by depth", "paper": PAPER, "judge": "repair"})
+  config.claim = (
+    "REPAIR raises the accuracy of the mean of matched MLPs at every depth."
+  )
+  config.methods = ("naive", "activations")
+  depths, width = ((1, 2), 16) if tiny else ((1, 3, 5, 8), 128)
+  cases = {n: (width,) * (n + 1) for n in depths}
+  return rebasin.sweep(config, "depth", cases)

@@ -1,0 +1,29 @@
+"""REPAIR by width: the wider the network, the closer the mean to its members.
+
+Jordan et al. 2023, "REPAIR", https://arxiv.org/abs/2211.08403, the width sweep:
+MNIST MLPs of 1 + 10 hidden layers, matched by activations; test accuracy of the
+midpoint matched / matched and repaired, from the authors' result files: h=32
+58.0 / 73.7, h=64 68.3 / 92.8, h=128 80.8 / 95.9, h=256 83.3 / 97.2 (100 epochs
+of 60,000 images).  Here 1 + 5 hidden layers.  The number aimed at: REPAIR's
+gain above zero at every width, paired over seeds.
+
+python -m experiments.rebasin --config=configs/repair_width.py --data_dir=DIR
+
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+"""
+
+import ml_collections
+
+from configs import common, rebasin, repair_depth
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on digits in seconds."""
+  tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
+  config = repair_depth.get_config(arg)
+  config.title = "REPAIR by width"
+  config.claim = (
+    "REPAIR raises the accuracy of the mean of matched MLPs at every width."
+  )
+  widths, depth = ((8, 16), 2) if tiny else ((32, 64, 128, 256), 6)
+  return rebasin.sweep(config, "width", {n: (n,) * depth for n in widths})
