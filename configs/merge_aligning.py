@@ -23,7 +23,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   tiny = config.seeds == 2
   data, old, new = config.base.task.data, (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
   config.title = "Weight aligning: five new digits after five old ones"

@@ -25,17 +25,14 @@ NAMES = (
   "task arithmetic",
   "TIES",
   "DARE",
-  "Breadcrumbs",
   "PCB",
-  "TSV",
-  "Iso-C",
   "OPCM",
 )
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on this library's own sources."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   tiny = config.seeds == 2
   file = "own" if tiny else "tinyshakespeare.txt"
   length = 16 if tiny else 32
@@ -57,8 +54,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.methods = merge_bench.of(NAMES[: 3 if tiny else None])
   config.fine.learning_rate = config.base.learning_rate = 1e-3
   if not tiny:
-    config.update({"budget": 12})
+    config.update({"budget": 10})
     config.base.update({"examples": 20_000, "epochs": 1, "batch_size": 50})
     config.fine.update({"examples": 2500, "epochs": 1, "batch_size": 50})
-    config.shown.update({"validation": 200, "test": 400})
+    config.shown.update({"validation": 100, "test": 200})
   return config

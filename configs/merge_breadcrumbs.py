@@ -22,7 +22,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "Model Breadcrumbs and task arithmetic"
   config.paper = (
     "Davari and Belilovsky 2024, Model Breadcrumbs,"

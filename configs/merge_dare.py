@@ -19,7 +19,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "DARE: dropping entries of task vectors and of weights"
   config.paper = (
     "Yu et al. 2024, Language models are super Mario,"

@@ -21,7 +21,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "OPCM: experts merged as they arrive"
   config.paper = (
     "Tang et al. 2025, Merging models on the fly without retraining,"
@@ -43,5 +43,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     **merge_bench.of(names),
   }
   config.probes = ("continual",)
-  config.seeds = 2 if config.seeds == 2 else 10
   return config

@@ -19,7 +19,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "OptMerge and task arithmetic on three tasks"
   config.paper = (
     "Wei et al. 2025, Unifying multimodal large language model capabilities"
@@ -33,11 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tasks = config.tasks.to_dict()
   config.tasks = dict(list(tasks.items())[:3])
   config.counts = (3,)
-  wudi = {"recipe": "wudi", "scale": 0.3, "options": {"solver": "adam"}}
-  config.methods = {
-    **merge_bench.of(("average", "task arithmetic", "TIES")),
-    "WUDI": wudi,
-    **merge_bench.of(("OptMerge",)),
-  }
+  names = ("average", "task arithmetic", "TIES", "OptMerge")
+  config.methods = merge_bench.of(names)
   config.probes = ("descent",)
   return config

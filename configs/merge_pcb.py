@@ -20,7 +20,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   data = config.base.task.data
   config.title = "PCB-Merging and TIES on split digits"
   config.paper = (

@@ -21,7 +21,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "Reversible merging of eight adapters"
   config.paper = (
     "Reversible model merging for low-rank weights, 2025,"

@@ -23,7 +23,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   tiny = config.seeds == 2
   widths = (8, 32) if tiny else (64, 1024)
   config.title = "Merging by width, strength of the base and number of experts"
@@ -53,8 +53,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.hidden = (widths[0],)
   names = ("average", "task arithmetic", "TIES", "DARE-TIES")
   config.methods = merge_bench.of(names)
-  config.counts = (2, 3) if tiny else (2, 4, 8)
-  config.update({"budget": 3 if tiny else 12})
+  config.counts = (2, 3) if tiny else (2, 8)
+  config.update({"budget": 3 if tiny else 10})
   if not tiny:
-    config.shown.update({"test": 1000})
+    config.shown.update({"validation": 500, "test": 1000})
   return config

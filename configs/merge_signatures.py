@@ -30,7 +30,7 @@ CORRUPTIONS = {
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   data = config.base.task.data
   config.title = "Robust weight signatures of corrupted digits"
   config.paper = (

@@ -19,7 +19,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = merge_bench.get_config(arg)
+  config = merge_bench.bed(arg)
   config.title = "TIES, task arithmetic and the average of eight experts"
   config.paper = (
     "Yadav et al. 2023, TIES-Merging, https://arxiv.org/abs/2306.01708"

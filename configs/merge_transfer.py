@@ -22,7 +22,7 @@ from configs import merge_bench
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  bench = merge_bench.get_config(arg)
+  bench = merge_bench.bed(arg)
   tiny, data = bench.seeds == 2, bench.base.task.data
   config = ml_collections.ConfigDict(
     {

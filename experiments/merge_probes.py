@@ -21,7 +21,7 @@ from weightspace import trees
 from weightspace.types import Params, Stack
 
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
-STEPS = (1, 30, 100, 200, 300)  # of the descent; 300 is the papers'
+STEPS = (1, 100, 300)  # of the descent; 300 is the papers'
 RANK = 16  # of the adapters that experts are cut to
 
 
