@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "claim": "free_lunch",
       "study": "free_lunch",
       "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
+      "seeds": 2 if tiny else 10,
       "data": "digits" if tiny else "mnist",
       "model": {"name": "mlp", "hidden": (16,) if tiny else (64,)},
       "examples": 200 if tiny else 10_000,

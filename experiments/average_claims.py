@@ -71,7 +71,7 @@ def mindvl(run: runs.Run) -> tuple[str, bool]:
       length = name.removeprefix("tuned at ")
       there = {n: x.mean() for n, x in rows(run, f"at {length}").items()}
       tuned = {n: x for n, x in there.items() if n.startswith("tuned")}
-      own.append(min(tuned, key=lambda n, t=tuned: t[n]) == name)
+      own.append(min((x, n) for n, x in tuned.items())[1] == name)
   measured = (
     f"mean test loss over lengths, average minus best single: "
     f"{said(gap, 'nats')} over {len(gap)} seeds; {sum(own)} of {len(own)}"

@@ -133,7 +133,7 @@ def signal_noise(run: runs.Run) -> bed.Lines:
   splits, model, _, score = problem(run)
   config = run.config
   loss = losses.of(model.apply, losses.cross_entropy)
-  recipes = np.linspace(*config.rates, config.recipes)
+  recipes = np.linspace(config.rates[0], config.rates[1], config.recipes)
   start = bed.starts(model, splits.train["x"], run.key, config.seeds)
   many = bed.repeat(start, config.recipes)
   hyper = {"learning_rate": jnp.tile(jnp.asarray(recipes), config.seeds)}

@@ -93,7 +93,7 @@ def participation(run: runs.Run) -> bed.Lines:
   """
   splits, model, loss, score = images.problem(run)
   config = run.config
-  rates = np.linspace(*config.rates, config.clients)
+  rates = np.linspace(config.rates[0], config.rates[1], config.clients)
   known = average.fedavg(
     float((1 / rates).mean()), weights=(1 / rates).tolist(), absent="all"
   )
