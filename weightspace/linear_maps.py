@@ -180,14 +180,29 @@ def _used(walk: _Walk, values: Sequence[_Value]) -> None:
 
 def _over_layers(eqn: Any, given: Sequence[_Value]) -> bool:
   """Tell whether a scan runs over the leading axis of a parameter."""
-  first = eqn.params["num_consts"] + eqn.params["num_carry"]
-  return any(value.label for value in given[first:])
+  fixed, carried = _scan_parts(eqn)
+  return any(value.label for value in given[fixed + carried :])
+
+
+def _scan_parts(eqn: Any) -> tuple[int, int]:
+  """Return how many inputs of a scan are fixed, and how many are carried.
+
+  Read off the shapes (what is scanned over has one more axis outside of the
+  body), since jax versions name these numbers differently.
+  """
+  body = eqn.params["jaxpr"].jaxpr
+
+  def same(outer: Any, inner: Any) -> bool:
+    return len(outer.aval.shape) == len(inner.aval.shape)
+
+  carried = sum(map(same, eqn.outvars, body.outvars))
+  return sum(map(same, eqn.invars, body.invars)) - carried, carried
 
 
 def _unroll(walk: _Walk, eqn: Any, given: Sequence[_Value]) -> list[_Value]:
   """Run a scan step by step."""
   params = eqn.params
-  fixed, carried = params["num_consts"], params["num_carry"]
+  fixed, carried = _scan_parts(eqn)
   consts, xs = list(given[:fixed]), given[fixed + carried :]
   carry = list(given[fixed : fixed + carried])
   steps, rows = range(params["length"]), []
