@@ -70,7 +70,8 @@ def replicate(
 
   A replica that is not finite after its steps counts as absent: it goes on from
   where the round began, and the others never see it.  The first time it is
-  named in a warning; `lost` has them all.
+  named in a warning; `lost` has them all.  On the CPU, convolutions are slow in
+  a population under `vmap`; there a mesh of one replica a device is quicker.
 
   Args:
     loss: `loss(params, batch)`, [] or [B]; the mean is minimised.
@@ -87,7 +88,8 @@ def replicate(
     only: patterns of the paths that are trained and sent, as `head/*`; all
       other leaves stay as they are (FedPEFT).
     shared_data: whether all replicas draw from the same data.
-    mesh: with an axis `population` that divides M.
+    mesh: with an axis `population` that divides M; its devices may belong to
+      several processes, each of which passes the same arguments.
     on_round: called with the number of rounds done and the replicas.
 
   Returns:
