@@ -9,6 +9,11 @@ difference above zero with coefficients tuned on validation images.
 
 python -m experiments.merge --config=configs/merge_ties.py --data_dir=DIR
 
+Measured: TIES +1.3 points [+0.7, +2.0] over task arithmetic, and that +1.7
+[+1.2, +2.2] over the average; untuned much the same. In two other seeds,
+experts fine-tuned at three times the rate did not keep the order (TIES -0.6
+points).
+
 Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
 """
 
