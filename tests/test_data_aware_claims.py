@@ -1,0 +1,126 @@
+"""Judges of the data-aware claims: lines that hold, and lines that do not."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import weightspace as ws
+from experiments import data_aware_images, data_aware_mixtures
+from experiments.data_aware_claims import CLAIMS
+
+SEEDS = 5
+CONFIG = {"seeds": SEEDS, "means": (0.2, 0.6)}
+
+
+def run(rows):
+  """Return a run whose lines are {method: {metric: value}}, a little noisy."""
+  random = np.random.default_rng(0)
+  lines = [
+    {"seed": seed, "method": method}
+    | {m: value + 0.001 * random.normal() for m, value in metrics.items()}
+    for seed in range(SEEDS)
+    for method, metrics in rows.items()
+  ]
+  held = types.SimpleNamespace(**CONFIG)
+  return types.SimpleNamespace(config=held, lines=dict(enumerate(lines)))
+
+
+def bed(**values):
+  return {
+    name: {"tuned (%)": value, "untuned (%)": value}
+    for name, value in values.items()
+  }
+
+
+def mixes(aligned, weighed):
+  return {
+    "all experts": {"test loss": 1.0, "stable rank": 9.0},
+    "mean, as they are": {"test loss": 3.0, "stable rank": 8.0},
+    "by frequency, as they are": {"test loss": 2.5, "stable rank": 8.0},
+    "mean, aligned": {"test loss": weighed, "stable rank": 8.0},
+    "by frequency, aligned": {"test loss": aligned, "stable rank": 8.0},
+  }
+
+
+def ratios(gain, kept):
+  return {
+    f"{kind}, mean {mean:g}": {
+      "reward (%)": 30.0 + (gain if kind == "AMA" else 0.0),
+      "log-likelihood": -2.0 + (kept if kind == "AMA" else 0.0),
+    }
+    for kind in ("AMA", "one ratio")
+    for mean in CONFIG["means"]
+  }
+
+
+def learned(leaf, task):
+  names = {"base": 30.0, "aTLAS, by task": task, "aTLAS, by leaf": leaf}
+  return {
+    name: {"new task (%)": value, "log-likelihood of the few": value}
+    for name, value in names.items()
+  }
+
+
+def volumes(value):
+  return {
+    name: {"hypervolume over the grid's (%)": v, "on test (%)": v}
+    for name, v in (("MAP, 45", value), ("random, 45", 90.0))
+  }
+
+
+def chord(least):
+  return {"interpolated": {"above the chord": 0.1, "least interior": least}}
+
+
+CASES = {
+  "regmean": (
+    bed(RegMean=80.0, Fisher=70.0, average=60.0),
+    bed(RegMean=80.0, Fisher=60.0, average=70.0),
+  ),
+  "regmean_pp": (
+    bed(**{"RegMean++": 81.0, "RegMean": 80.0}),
+    bed(**{"RegMean++": 80.0, "RegMean": 81.0}),
+  ),
+  "bench": (
+    bed(**{"task arithmetic": 70.0, "Fisher": 69.0, "RegMean": 75.0}),
+    bed(**{"task arithmetic": 70.0, "Fisher": 65.0, "RegMean": 72.0}),
+  ),
+  "atlas": (learned(60.0, 50.0), learned(45.0, 50.0)),
+  "map": (volumes(99.0), volumes(95.0)),
+  "ama": (ratios(1.0, 0.0), ratios(1.0, -0.1)),
+  "cfg": (chord(0.05), chord(-0.05)),
+  "moe": (mixes(1.5, 2.0), mixes(2.0, 1.5)),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_judge_tells_what_holds_from_what_does_not(name):
+  good, bad = CASES[name]
+  measured, holds = CLAIMS[name].judge(run(good))
+  assert holds, measured
+  assert f"over {SEEDS} seeds" in measured and "[" in measured
+  assert not CLAIMS[name].judge(run(bad))[1]
+
+
+def test_a_few_of_every_class():
+  data = {"x": np.arange(12.0), "y": np.tile([0, 1, 2], 4)}
+  few = data_aware_images._few(data, 2)
+  np.testing.assert_array_equal(few["y"], [0, 1, 2, 0, 1, 2])
+  np.testing.assert_array_equal(few["x"], np.arange(6.0))
+
+
+def test_alignment_finds_the_order_of_copies():
+  random = np.random.default_rng(0)
+  shapes = {"gate": (4, 6), "up": (4, 6), "down": (6, 4)}
+  one = {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+  order = random.permutation(6)
+  other = {"gate": one["gate"][:, order], "up": one["up"][:, order]}
+  other["down"] = one["down"][order]
+  stack = ws.stack([jax.tree.map(jnp.asarray, m) for m in (one, other)])
+  params = {"block": {"experts": stack}}
+  found = data_aware_mixtures.alignment(params, "block", np.zeros(2, int))
+  np.testing.assert_array_equal(found[0], np.arange(6))
+  np.testing.assert_array_equal(order[found[1]], np.arange(6))
