@@ -12,6 +12,11 @@ exact in every row.
 python -m experiments.merge --config=configs/merge_breadcrumbs.py \\
   --data_dir=DIR
 
+Measured: with mask and coefficient tuned, +0.7 points [+0.4, +1.0] on eight
+tasks and +1.5 [-0.1, +3.2] on two. At equal coefficients it is 2.0 and 6.7
+points below: the mask keeps 60 % of a task vector's norm and nothing makes up
+for it, so its coefficient must be larger.
+
 Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
 """
 

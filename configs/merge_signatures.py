@@ -55,4 +55,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.methods = {}
   config.probes = ("signatures",)
   config.shallow = ("Dense_0/*",)
+  config.seeds = 2 if data == "digits" else 10
   return config
