@@ -139,6 +139,7 @@ def scatter(
   def draw(axes: Any) -> None:
     if log:
       axes.set(xscale="log", yscale="log")
+      axes.tick_params(which="minor", labelbottom=False, labelleft=False)
     every = [np.ravel(z) for xy in points.values() for z in xy]
     low = min(float(z.min()) for z in every)
     high = max(float(z.max()) for z in every)

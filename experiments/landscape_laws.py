@@ -17,8 +17,8 @@ from weightspace import figures, intervals, probe
 from weightspace.types import Data, Loss, Params
 
 LAWS = {
-  "average": "average: tr H",
-  "adaptive": "adaptive average: sum H w^2",
+  "average": "average: trace",
+  "adaptive": "adaptive: trace of wHw",
   "worst": "worst case: top eigenvalue",
 }
 STATEMENT = (
@@ -141,19 +141,15 @@ def _draw(run: runs.Run) -> tuple[Any, str]:
   }
   points = {}
   for law, name in LAWS.items():
-    minima = landscape_models.lines(run, law, kind="minimum")
-    expected = landscape_models.rows(minima, law)
-    values = landscape_models.lines(
-      run, "ratio", law=law, place=run.config.judged
-    )
-    scale = 0.5 * radii[run.config.judged] ** 2
-    found = landscape_models.rows(values, "value")
-    points[name] = scale * expected, found
+    found = landscape_models.lines(run, "ratio", law=law)
+    values = np.array([line["value"] for line in found])
+    ratios = np.array([line["ratio"] for line in found])
+    points[name] = values / ratios, values
   drawn = figures.figure(
     landscape_figures.scatter(
       points,
       ("predicted by the Hessian", "measured sharpness"),
-      "Each seed, at one radius",
+      "Each seed at each radius",
       log=True,
     ),
     _log_axis(
@@ -165,9 +161,9 @@ def _draw(run: runs.Run) -> tuple[Any, str]:
     height=4.0,
   )
   return drawn, (
-    "Left: sharpness of each seed against rho^2 / 2 times what the Hessian"
-    f" gives, at rho {radii[run.config.judged]:.2g}. Right: their ratio, mean"
-    " over seeds and 95 % band: 1 where the loss is quadratic."
+    "Left: sharpness against rho^2 / 2 times what the Hessian gives, for every"
+    " seed and radius. Right: their ratio, mean over seeds and 95 % band: 1"
+    " where the loss is quadratic."
   )
 
 

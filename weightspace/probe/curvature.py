@@ -216,7 +216,7 @@ def _build(
     given = jax.tree.map(lambda x: jnp.asarray(x)[None], (data, share))
   else:
     given = _blocks(data, share, count, batch_size, what)
-  return Operator(params, given, kept, open_, part)
+  return Operator(params, given, kept, open_, part, symmetric=True)
 
 
 def _blocks(

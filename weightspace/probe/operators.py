@@ -77,6 +77,9 @@ class Operator:
   open: Callable[..., Product] = flax.struct.field(pytree_node=False)
   part: Part = flax.struct.field(pytree_node=False)
   on_host: bool = flax.struct.field(pytree_node=False, default=False)
+  # By construction: rounding alone can make products of a converged network's
+  # Hessian differ, where its terms cancel.
+  symmetric: bool = flax.struct.field(pytree_node=False, default=False)
 
   def __call__(self, vector: Params) -> Params:
     """Return the product with a tree shaped like the parameters.

@@ -63,7 +63,7 @@ def density(
     nodes, weights, found = jax.tree.map(lambda *x: jnp.stack(x), *each)
   else:
     nodes, weights, found = _compiled(operator, steps, keys)
-  krylov.check(found, "density")
+  krylov.check(operator, found, "density")
   return nodes, weights / probes
 
 

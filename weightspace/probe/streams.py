@@ -77,4 +77,6 @@ def streamed(
     raise ValueError("streamed: no batches, expected at least one")
   like = make(first)
   stream = _Stream(make, begin, count)
-  return Operator(like.params, None, like.mask, stream, like.part, True)
+  return Operator(
+    like.params, None, like.mask, stream, like.part, True, like.symmetric
+  )
