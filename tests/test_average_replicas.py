@@ -291,6 +291,18 @@ def test_a_replica_that_is_not_finite_is_named_and_left_out(name, sharded):
   assert found.sent.tolist() == wanted.sent.tolist()
 
 
+def test_a_replica_comes_back_with_the_optimiser_of_before():
+  """One example of four is NaN: rounds that draw it leave no trace."""
+  data = {"y": np.repeat(targets()["y"], 4, 1)}
+  data["y"][2, 3] = np.nan
+  settings = dict(tx=optax.sgd(0.1, momentum=0.9), data=data, rounds=12)
+  with pytest.warns(UserWarning, match="replica 2"):
+    found = train(average.fedavg(), steps=1, **settings)
+  rounds = [turn for turn, _ in found.lost]
+  assert rounds and set(range(rounds[0], 12)) > set(rounds)
+  assert np.isfinite(found.params["w"]).all()
+
+
 @pytest.mark.parametrize("name", ["diloco", "noloco", "gossip"])
 def test_narrow_floats_stay_narrow(name):
   stack = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), starts(0.5))

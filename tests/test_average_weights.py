@@ -86,6 +86,7 @@ def test_ema_of_any_decay_from_stored_traces():
   assert np.abs(mixed - truth).max() < 0.03 * last
   mean = average.synthesise(stored, average.profile(average.window(8), steps))
   assert mean.error > found.error  # and it says when it is not to be had
+  assert abs((mean.weights @ stored).sum() - 1) < 1e-4  # still an average
   exact = average.synthesise(stored, 2 * np.array(stored[3]))
   assert exact.error < 1e-6
 
