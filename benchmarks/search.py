@@ -20,7 +20,7 @@ from benchmarks import contenders, report
 VECTORS = 6
 CASES = {  # examples
   "mlp": (32, 1000),
-  "cnn": (8, 128),
+  "cnn": (1, 8, 128),
   "lm": (1, 16),
 }
 NUMBERS = (10, 100, 1000)  # of mixes, in the figure
@@ -135,7 +135,7 @@ def draw(path: str) -> None:
   from matplotlib import pyplot as plt
 
   figure, axes = plt.subplots(figsize=(5.5, 4.0), layout="constrained")
-  for case, examples in (("mlp", 32), ("cnn", 8), ("lm", 1)):
+  for case, examples in (("mlp", 32), ("cnn", 1), ("lm", 1)):
     found = [race(case, examples, n, 3) for n in NUMBERS]
     for name, style in (("together", "-o"), ("one_by_one", "--s")):
       wall = [turn[name].wall for turn in found]

@@ -37,13 +37,14 @@ def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
 
 
 def tuned(
-  run: runs.Run, name: str, loss: Any, start: Stack, data: Any
+  run: runs.Run, name: str, loss: Any, start: Stack, data: Any, **more: Any
 ) -> Stack:
   """Return models fine-tuned on a loss from their starts."""
   config = run.config
   key = jax.random.fold_in(run.key, len(name))
   tx = optax.adam(config.fine.rate)
-  return bed.trajectory(loss, start, tx, data, key, config.fine)[0][-1]
+  part = config.fine
+  return bed.trajectory(loss, start, tx, data, key, part, **more)[0][-1]
 
 
 def tax(run: runs.Run) -> bed.Lines:
@@ -117,12 +118,12 @@ def diversity(run: runs.Run) -> bed.Lines:
   """
   config = run.config
   (train, _, test), model, _, starts = policies(run)
-  counts = np.bincount(np.asarray(train["y"]).ravel())
   vocab = model.apply(ws.unstack(starts)[0], train["x"][:1]).shape[-1]
-  counts = np.concatenate([counts, np.zeros(vocab - len(counts))]) + 1.0
-  plain = jnp.log(jnp.asarray(counts / counts.sum(), jnp.float32))
+  seen = np.bincount(np.asarray(train["y"]).ravel(), minlength=vocab) + 1.0
+  plain = jnp.log(jnp.asarray(seen / seen.sum(), jnp.float32))
 
-  def quality(params: Any, teacher: Any, batch: Any) -> jax.Array:
+  def quality(params: Any, batch: Any) -> jax.Array:
+    teacher = jax.tree.map(lambda x: x[batch["seed"][0]], starts)
     guided = config.guidance * model.apply(teacher, batch["x"])
     guided = guided + (1 - config.guidance) * plain[None, None]
     logs = jax.nn.log_softmax(model.apply(params, batch["x"]))
@@ -132,24 +133,24 @@ def diversity(run: runs.Run) -> bed.Lines:
   def entropy(params: Any, batch: Any) -> jax.Array:
     return ws.losses.entropy(model.apply(params, batch["x"]))
 
-  for seed, start in enumerate(ws.unstack(starts)):
-    ends = []
-    for weight in (0.0, config.weight):
+  def loss(params: Any, batch: Any, weight: Any) -> jax.Array:
+    return -quality(params, batch) - weight * entropy(params, batch)
 
-      def loss(
-        params: Any, batch: Any, s: Any = start, b: float = weight
-      ) -> Any:
-        return -quality(params, s, batch) - b * entropy(params, batch)
-
-      stack = jax.tree.map(lambda x: x[None], start)
-      ends.append(tuned(run, "quality", loss, stack, train))
-    pair = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *ends)
-
-    def wanted(params: Any, batch: Any, s: Any = start) -> jax.Array:
-      return quality(params, s, batch)
-
+  weights = jnp.tile(jnp.array([0.0, config.weight]), config.seeds)
+  tuned_ = tuned(
+    run,
+    "quality",
+    loss,
+    bed.repeat(starts, 2),
+    _with_seeds(train, np.repeat(np.arange(config.seeds), 2)),
+    hyper={"weight": weights},
+    shared_data=False,
+  )
+  for seed in range(config.seeds):
+    pair = jax.tree.map(lambda x, s=seed: x[2 * s : 2 * s + 2], tuned_)
+    shown = jax.tree.map(lambda x: x[0], _with_seeds(test, np.array([seed])))
     made = ws.merge.line_front(
-      pair, [wanted, entropy], [test, test], count=config.points
+      pair, [quality, entropy], [shown, shown], count=config.points
     )
     bent = ws.merge.above_chord(made.values)
     for place, (share, value) in enumerate(
@@ -163,6 +164,13 @@ def diversity(run: runs.Run) -> bed.Lines:
       "above the chord": float(bent[1:-1].max()),
       "least interior": float(bent[1:-1].min()),
     }
+
+
+def _with_seeds(data: Any, seeds: np.ndarray) -> Any:
+  """Return the data of each member, [M, N, ...], with its seed beside them."""
+  many = jax.tree.map(lambda x: jnp.stack([x] * len(seeds)), data)
+  count = len(data["x"])
+  return many | {"seed": jnp.asarray(np.repeat(seeds[:, None], count, 1))}
 
 
 STUDIES = {"tax": tax, "diversity": diversity}
