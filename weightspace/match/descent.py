@@ -13,16 +13,14 @@ solved again only when something that it meets has moved.
 ([1, 0], 5.0)
 """
 
-import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.match import assignment, perms, pieces
+from weightspace.match import assignment, grams, perms, pieces
 from weightspace.match.axes import Axes, Perm, base, blocks, free
 from weightspace.match.pieces import Piece
 from weightspace.types import Params
@@ -88,42 +86,28 @@ def objective(a: list[Any], b: list[Any], which: Iterable[int]) -> float:
   return total
 
 
-def gram(a: Any, b: Any, axis: int, batch: Sequence[int]) -> Any:
-  """Return [*batch, n, n]: products of the slices of a with those of b."""
-  if isinstance(a, np.ndarray):
-    return _gram(np, a, b, axis, tuple(batch))
-  return _gram_on_device(a, b, axis, tuple(batch))
+def gains(
+  plan: Plan, a: list[Any], b: list[Any], name: str, known: dict[str, Any]
+) -> Any:
+  """Return [*blocks, n, n]: what each unit gains at each place.
 
-
-def _gram(xp: Any, a: Any, b: Any, axis: int, batch: tuple[int, ...]) -> Any:
-  first = (*batch, axis)
-  if a.ndim == len(first):
-    x, y = (xp.transpose(z, first)[..., None] for z in (a, b))
-  else:
-    shape = [*(a.shape[k] for k in first), -1]
-    x, y = (
-      xp.moveaxis(z, first, range(len(first))).reshape(shape) for z in (a, b)
-    )
-  y = xp.swapaxes(y, -1, -2)
-  if xp is np:
-    return x @ y
-  return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
-
-
-_gram_on_device = jax.jit(
-  functools.partial(_gram, jnp), static_argnames=("axis", "batch")
-)
-
-
-def gains(plan: Plan, a: list[Any], b: list[Any], name: str) -> Any:
-  """Return [*blocks, n, n]: what each unit gains at each place."""
-  total = None
+  Products of pieces that have no other name do not change but for the order of
+  their columns: `known` keeps their sum.
+  """
+  total, alone = known.get(name), known.get(name)
   for k, axis in plan.places[name]:
     labels = plan.pieces[k].labels
-    known = [None if n is None else base(n) for n in labels]
-    batch = [known.index(block) for block in blocks(name)]
-    part = gram(a[k], b[k], axis, batch)
+    single = not blocks(name) and sum(x in plan.places for x in labels) == 1
+    if single and name in known:
+      continue
+    bases = [None if n is None else base(n) for n in labels]
+    batch = [bases.index(block) for block in blocks(name)]
+    part = grams.gram(a[k], b[k], axis, batch)
+    if single:
+      alone = part if alone is None else alone + part
     total = part if total is None else total + part
+  if alone is not None:
+    known[name] = alone
   return total
 
 
@@ -152,13 +136,14 @@ def descend(
   now = objective(a, b, range(len(a)))
   trace, solves, clock = [now], 0, {"products": 0.0, "assignment": 0.0}
   dirty, done = set(plan.places), 0
+  known: dict[str, Any] = {}
   for names in sweeps:
     for name in names:
       if name not in dirty:
         continue
       dirty.discard(name)
       step = nested.step if plan.inner[name] else _step
-      change, gain = step(plan, a, b, name, solver, clock)
+      change, gain = step(plan, a, b, name, solver, clock, known)
       solves += 1
       if not change:
         continue
@@ -166,6 +151,8 @@ def descend(
       gain, accepted = _apply(plan, a, b, change, touched, gain)
       if accepted:
         now += gain
+        for n in known.keys() & change:
+          known[n] = known[n][:, change[n]]
         perm = _compose(plan, perm, change)
         dirty |= set().union(*(plan.near[n] for n in change))
         dirty |= set(plan.inner[name])
@@ -188,11 +175,17 @@ def _identity(plan: Plan) -> Perm:
 
 
 def _step(
-  plan: Plan, a: Any, b: Any, name: str, solver: str, clock: dict[str, float]
+  plan: Plan,
+  a: Any,
+  b: Any,
+  name: str,
+  solver: str,
+  clock: dict[str, float],
+  known: dict[str, Any],
 ) -> tuple[Perm, float]:
   """Return the best change of one name, and what it gains."""
   began = time.perf_counter()
-  found = gains(plan, a, b, name)
+  found = gains(plan, a, b, name, known)
   middle = time.perf_counter()
   moves = assignment.solve(found, solver)
   clock["products"] += middle - began

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from weightspace.match import assignment, descent, perms, soft
+from weightspace.match import assignment, descent, grams, perms, soft
 from weightspace.match.axes import Axes, Perm
 from weightspace.match.descent import Plan
 from weightspace.types import Params
@@ -106,7 +106,7 @@ def _ends(
           if label == name and other != axis:
             alone = [name if i == other else None for i in range(len(labels))]
             part = soft.mix(np, now[m], part, alone)
-        gains = gains + descent.gram(others[k], part, axis, ())
+        gains = gains + grams.gram(others[k], part, axis, ())
       row = assignment.solve(gains, solver)
       found[name] = np.eye(len(row), dtype=np.float32)[row]
     ends[m] = found

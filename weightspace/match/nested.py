@@ -15,11 +15,18 @@ import numpy as np
 
 from weightspace.match import assignment
 from weightspace.match.axes import Perm, base, blocks, shape
-from weightspace.match.descent import Plan, gram
+from weightspace.match.descent import Plan
+from weightspace.match.grams import gram
 
 
 def step(
-  plan: Plan, a: Any, b: Any, name: str, solver: str, clock: dict[str, float]
+  plan: Plan,
+  a: Any,
+  b: Any,
+  name: str,
+  solver: str,
+  clock: dict[str, float],
+  known: dict[str, Any],
 ) -> tuple[Perm, float]:
   """Return the best change of blocks and of what they hold, and its gain.
 

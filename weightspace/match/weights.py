@@ -229,16 +229,18 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
   """
   total = 0.0
   for k, piece in enumerate(plan.pieces):
-    x, y = np.asarray(a[k], np.float64), np.asarray(b[k], np.float64)
+    x, y = np.asarray(a[k]), np.asarray(b[k])
     names = [n for n in piece.labels if n in plan.places]
     if not names:
-      total += float((x * y).sum())
+      total += descent.objective([x], [y], [0])
       continue
-    found = [float(np.linalg.norm(x) * np.linalg.norm(y))]
+    sizes = (descent.objective([z], [z], [0]) for z in (x, y))
+    found = [float(np.prod(np.sqrt([*sizes])))]
     for axis, label in enumerate(piece.labels):
       if label in plan.places and not blocks(label):
         rest = tuple(i for i in range(x.ndim) if i != axis)
-        norms = [np.sort(np.sqrt((z**2).sum(rest))) for z in (x, y)]
+        squares = (np.square(z, dtype=np.float64).sum(rest) for z in (x, y))
+        norms = [np.sort(np.sqrt(z)) for z in squares]
         found.append(float(norms[0] @ norms[1]))
     total += min(found)
   return total

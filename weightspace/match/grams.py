@@ -1,0 +1,43 @@
+"""Products of the slices of two arrays: what an assignment is solved for.
+
+On the host by NumPy, elsewhere by one compiled program at full precision: the
+default of accelerators would change which units are tied.
+
+>>> gram(np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]]), 1, ()).tolist()
+[[0.0, 1.0], [1.0, 0.0]]
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def gram(a: Any, b: Any, axis: int, batch: Sequence[int]) -> Any:
+  """Return [*batch, n, n]: products of the slices of a with those of b."""
+  if isinstance(a, np.ndarray):
+    return _gram(np, a, b, axis, tuple(batch))
+  return _gram_on_device(a, b, axis, tuple(batch))
+
+
+def _gram(xp: Any, a: Any, b: Any, axis: int, batch: tuple[int, ...]) -> Any:
+  first = (*batch, axis)
+  if a.ndim == len(first):
+    x, y = (xp.transpose(z, first)[..., None] for z in (a, b))
+  else:
+    shape = [*(a.shape[k] for k in first), -1]
+    x, y = (
+      xp.moveaxis(z, first, range(len(first))).reshape(shape) for z in (a, b)
+    )
+  y = xp.swapaxes(y, -1, -2)
+  if xp is np:
+    return x @ y
+  return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
+
+
+_gram_on_device = jax.jit(
+  functools.partial(_gram, jnp), static_argnames=("axis", "batch")
+)
