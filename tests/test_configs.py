@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
   path.stem
   for path in (ROOT / "configs").glob("*.py")
-  if path.stem not in ("__init__", "common")
+  if "def get_config(" in path.read_text()
 )
 # Which experiment runs a config: its docstring's command says so.
 DOCS = {
