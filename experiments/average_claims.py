@@ -15,9 +15,9 @@ def free_lunch(run: runs.Run) -> tuple[str, bool]:
   right, spread = (
     rows(run, name) for name in ("shifted accuracy (%)", "spread (points)")
   )
-  mean, last = "checkpoint average, shared head", "last, shared head"
+  mean, last = "CA, shared head", "last, shared head"
   gain, calm = right[mean] - right[last], spread[mean] - spread[last]
-  both = "checkpoint average + run average, "
+  both = "CA + RA, "
   heads = right[f"{both}shared head"] - right[f"{both}own head"]
   more = right[f"{both}shared head"] - right[mean]
   measured = (

@@ -86,7 +86,7 @@ def free_lunch(run: runs.Run) -> bed.Lines:
     snapshots, _ = bed.trajectory(
       loss, begun, tx, rest, key, config.fine, hyper={"learning_rate": rate}
     )
-    found = {"last": snapshots[-1], "checkpoint average": bed.mean(snapshots)}
+    found = {"last": snapshots[-1], "CA": bed.mean(snapshots)}
     for name, stack in found.items():
       joined = jax.tree.map(
         lambda x: x.reshape(seeds * len(rates), copies, *x.shape[1:]), stack
@@ -98,7 +98,7 @@ def free_lunch(run: runs.Run) -> bed.Lines:
           for part in ws.unstack(joined)
         ]
       )
-      both = {name: stack, f"{name} + run average": mixed}
+      both = {name: stack, f"{name} + RA": mixed}
       for label, models in both.items():
         yield from _grid(
           f"{label}, {heads} head", models, seeds, (score, loss), test, away

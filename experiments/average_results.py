@@ -111,4 +111,6 @@ def draw(run: runs.Run, metric: str) -> Any:
     places, lines = curves(run, name)
     panels.append(figures.curves(places, lines, (label, name), title))
   height = max(2.4, 1.2 + 0.42 * len(found))
-  return figures.figure(*panels, width=5.6 * len(panels), height=height)
+  room = 0.075 * max(map(len, found))  # for the names of methods
+  width = 4.6 * len(panels) + room
+  return figures.figure(*panels, width=width, height=height)
