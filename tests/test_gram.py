@@ -223,3 +223,23 @@ def test_labels_that_do_not_fit_are_dropped():
   label = leaf_labels.of_leaf(0, (6, 4))
   assert leaf_labels.reshaped(label, (4, 6)) is None
   assert leaf_labels.indexed(leaf_labels.reshaped(label, (24,)), 0) is None
+
+
+@pytest.mark.parametrize("make", ["gram_fold", "moments_fold", "fisher_fold"])
+def test_folds_run_under_scan_and_on_shards(make):
+  params, data = problems.tree(0), problems.data(16)
+  params = jax.tree.map(jnp.asarray, params)
+  fold = getattr(ws.statistics, make)(problems.apply, params)
+  batches = jax.tree.map(lambda x: x.reshape(2, 8, *x.shape[1:]), data)
+  first = jax.tree.map(lambda x: x[0], batches)
+  state, _ = jax.lax.scan(
+    lambda s, b: (fold.update(s, b), None), fold.init(first), batches
+  )
+  whole = fold.value(fold.update(fold.init(data), data))
+  problems.close(fold.value(state), whole, 1e-4, 1e-6)
+  mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+  spread = jax.device_put(data, rows)
+  problems.close(
+    fold.value(fold.update(fold.init(spread), spread)), whole, 1e-4, 1e-6
+  )
