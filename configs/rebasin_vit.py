@@ -36,8 +36,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   vit = {"name": "vit", "patch": 2, "heads": 2}
   vit |= {"width": 8, "layers": 1} if tiny else {"width": 32, "layers": 2}
   config.cases = {"vit": vit}
-  config.members.epochs = 1 if tiny else 15
-  config.members.hyper.learning_rate = (0.05, 0.05)
+  config.members.epochs = 1 if tiny else 20
+  config.members.hyper.learning_rate = (0.02, 0.02)
   config.methods = ("naive", "random", "without heads", "weights")
   config.merges = ("mean",)
   return config
