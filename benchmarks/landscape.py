@@ -9,7 +9,9 @@ its floor: the matrix products of the work and nothing else.
 
 import argparse
 import itertools
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -222,10 +224,14 @@ def write_problem(path: str, data_dir: str | None) -> str:
   return source
 
 
-def race(options: argparse.Namespace, path: str, top: str, source: str) -> str:
-  """Race all contenders of each probe; return a section."""
-  rows = []
-  for name, unit in UNITS.items():
+def turns_of(
+  options: argparse.Namespace, name: str, path: str, top: str
+) -> dict[str, contenders.Turn]:
+  """Return the median turn of each contender; kept ones are not run again."""
+  kept = pathlib.Path(options.keep or os.devnull)
+  text = kept.read_text() if options.keep and kept.exists() else ""
+  before = json.loads(text or "{}")
+  if name not in before:
     work = [name, path, str(AMOUNTS[name]), top]
     commands = {
       kind: [sys.executable, "-m", "benchmarks.landscape", "--contender", kind]
@@ -235,7 +241,17 @@ def race(options: argparse.Namespace, path: str, top: str, source: str) -> str:
     turns = contenders.alternate(
       {kind: [*c, *work] for kind, c in commands.items()}, options.repeats
     )
-    found = {kind: contenders.median(all_) for kind, all_ in turns.items()}
+    medians = {kind: contenders.median(all_) for kind, all_ in turns.items()}
+    before[name] = medians
+    kept.write_text(json.dumps(before))
+  return {k: contenders.Turn(*turn) for k, turn in before[name].items()}
+
+
+def race(options: argparse.Namespace, path: str, top: str, source: str) -> str:
+  """Race all contenders of each probe; return a section."""
+  rows = []
+  for name in options.only or UNITS:
+    unit, found = UNITS[name], turns_of(options, name, path, top)
     own = found["own"]
     cells = [f"{own.cpu:.2f}", f"{own.wall:.2f}"]
     for kind in ("peer", "floor"):
@@ -265,6 +281,8 @@ def main() -> None:
   parser.add_argument("--data_dir", help="holds MNIST; else random inputs")
   parser.add_argument("--torch_python", default=sys.executable)
   parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--only", nargs="+", choices=UNITS, help="some probes")
+  parser.add_argument("--keep", help="file of turns, to go on from")
   parser.add_argument("--out", default="BENCHMARKS.md")
   parser.add_argument("--contender", nargs=5, help=argparse.SUPPRESS)
   parser.add_argument("--reference", help=argparse.SUPPRESS)

@@ -1,0 +1,73 @@
+"""The arithmetic of the landscape and phase experiments, without training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import (
+  landscape_grokking,
+  landscape_laws,
+  landscape_lazy,
+  landscape_soup,
+  phases_results,
+)
+from weightspace import losses
+
+
+def test_a_linear_models_soup_is_its_ensemble():
+  """Logits linear in the weights: no gap, and none predicted."""
+  random = np.random.default_rng(0)
+  a, b = (jnp.asarray(random.normal(size=(4, 3)), jnp.float32) for _ in "ab")
+  data = {
+    "x": jnp.asarray(random.normal(size=(50, 4)), jnp.float32),
+    "y": jnp.asarray(random.integers(0, 3, 50)),
+  }
+
+  def apply(p, x):
+    return x @ p
+
+  loss = losses.of(apply, losses.cross_entropy)
+  found = landscape_soup.compare(apply, loss, data, a, b)
+  assert abs(found["gap"]) < 1e-5
+  assert found["flatness"] < 0 < found["confidence"]
+  # Differences a quarter apart see fourth derivatives too.
+  assert abs(found["predicted"]) < 0.05 * found["confidence"]
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_truncation_keeps_the_norm_and_sets_the_rank(rank):
+  params = landscape_lazy.start(jax.random.key(0), 6, 4, 10, 1.25)
+  cut = landscape_lazy.truncate(params, rank)
+  before, after = (np.asarray(p["again"]) for p in (params, cut))
+  assert np.linalg.norm(after) == pytest.approx(np.linalg.norm(before), 1e-5)
+  assert np.linalg.matrix_rank(after, tol=1e-4) == rank
+  assert landscape_lazy.apply(cut, jnp.ones((2, 5, 4, 1))).shape == (2, 10)
+
+
+def test_sums_are_all_pairs_once():
+  train, test = landscape_grokking.sums(5, 0.6, jax.random.key(0))
+  assert len(train["y"]) == 15 and len(test["y"]) == 10
+  x = np.concatenate([train["x"], test["x"]])
+  y = np.concatenate([train["y"], test["y"]])
+  a, b = x[:, :5].argmax(1), x[:, 5:].argmax(1)
+  assert len(set(zip(a.tolist(), b.tolist()))) == 25
+  assert ((a + b) % 5 == y).all()
+
+
+def test_ends_of_grokking():
+  train, test = np.array([10.0, 100, 100, 100]), np.array([1.0, 2, 60, 97])
+  assert landscape_grokking.ends(train, test) == (1, 3)
+  assert landscape_grokking.ends(train, test - 10) is None
+  assert landscape_grokking.ends(train, np.array([1.0, 97, 98, 99])) is None
+
+
+def test_the_penalty_bends_every_direction():
+  loss = landscape_laws.penalised(lambda p, d: 0.0 * d, 0.5)
+  found = loss({"w": jnp.array([1.0, 2.0])}, jnp.zeros(3))
+  np.testing.assert_allclose(found, 0.25 * 5.0)
+
+
+def test_rank_correlations():
+  assert phases_results.spearman([1, 2, 3, 4], [9, 4, 1, 0]) == -1.0
+  assert phases_results.spearman([1, 1, 1], [1, 2, 3]) == 0.0
