@@ -228,3 +228,26 @@ def test_density_out_of_range_is_named(density):
 def test_unknown_scope_is_named():
   with pytest.raises(ValueError, match="scope is 'layer'"):
     trims.trim(0.5, scope="layer")
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3, 0.6, 0.999])
+def test_exact_trims_of_a_leaf_keep_the_first_ties(density):
+  """On the host, under jit, and with one density for each of a batch."""
+  rng = np.random.default_rng(0)
+  x = rng.integers(-3, 4, (2, 7, 30)).astype(np.float32)
+  k = max(1, int(density * 210 + 1e-6))
+  expected = np.zeros((2, 210), np.float32)
+  for row, values in zip(expected, x.reshape(2, -1)):
+    kept = np.argsort(-np.abs(values), kind="stable")[:k]
+    row[kept] = values[kept]
+
+  def trimmed(density, x):
+    step = trims.trim(density, scope="tensor", exact=True)
+    return ws.merge.chain(step)({"w": x})["w"]
+
+  for got in (
+    trimmed(density, x),
+    jax.jit(lambda x: trimmed(density, x))(x),
+    jax.jit(jax.vmap(trimmed, (0, None)))(jnp.array([density, 0.5]), x)[0],
+  ):
+    np.testing.assert_array_equal(np.reshape(got, (2, -1)), expected)

@@ -1,5 +1,6 @@
 """Trims: keep the largest entries of each task vector.
 
+>>> from weightspace.merge.steps import through
 >>> step = trim(0.5, scope="tensor")
 >>> x = jnp.array([[3.0, -1.0, 2.0, 0.5]])
 >>> step.edit(x, At(local=through(step.local, x))).tolist()
@@ -10,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from weightspace import trees
+from weightspace import host, trees
 from weightspace.merge import checks, counts, matrices, thresholds
-from weightspace.merge.steps import At, Step, through
+from weightspace.merge.steps import At, Measure, Step
 from weightspace.types import Fold
 
 SCOPES = ("global", "tensor", "row")
@@ -113,9 +115,57 @@ def _per_tensor(density: Any, exact: bool) -> Step:
     )
 
   def edit_exact(x: jax.Array, at: At) -> jax.Array:
-    return _cut_ties(x, at.local, _room(x, at.local, density))
+    limit, until = (_own(part, x, at) for part in at.local)
+    places = jax.lax.iota(jnp.uint32, x[0].size).reshape(x.shape[1:])
+    places = (places + at.start)[None]
+    limit, until = (
+      part.reshape(-1, *[1] * (x.ndim - 1)) for part in (limit, until)
+    )
+    size = jnp.abs(x)
+    first = (size == limit) & (places < until)
+    return jnp.where((size > limit) | first, x, 0)
 
-  return Step("trim", edit_exact, local=lambda x, at: through(folds, x, at))
+  return Step("trim", edit_exact, local=(*folds, _until(density)))
+
+
+def _until(density: Any) -> Measure:
+  """Return the measure of a leaf that yields (thresholds, places), [M] each.
+
+  Of the entries that equal a threshold those before its place stay, so many
+  that exactly k do.
+  """
+
+  def update(state: Any, item: Any) -> Any:
+    (limit, found, start), x = state, item[0]
+    if trees.concrete(x, limit, density) and host.on_host(x):
+      rows = np.abs(np.asarray(x)).reshape(len(x), -1)
+      x = [
+        (np.count_nonzero(row > one), start + np.flatnonzero(row == one))
+        for row, one in zip(rows, np.asarray(limit))
+      ]
+      return limit, [*found, x], start + rows.shape[1]
+    return limit, [*found, x], start + x[0].size
+
+  def value(state: Any) -> Any:
+    limit, found, size = state
+    if not isinstance(found[0], list):
+      return limit, _until_traced(found[0], limit, density)
+    k, until = counts.whole(counts.kept(density, size)), []
+    for above, ties in (zip(*parts) for parts in zip(*found)):
+      room, places = int(k) - sum(above), np.concatenate(ties)
+      until.append(places[room] if room < len(places) else size)
+    return limit, np.array(until).astype(np.uint32)
+
+  return Measure(lambda limit: (limit, [], 0), update, value, pieces=True)
+
+
+def _until_traced(x: jax.Array, limit: Any, density: Any) -> jax.Array:
+  """Return the place of each model's first tie that goes, [M]."""
+  equal = (jnp.abs(x) == _spread(limit, x)).reshape(len(x), -1)
+  order = jnp.cumsum(equal, axis=1, dtype=jnp.int32)
+  past = order > _room(x, limit, density)[:, None]
+  place = jnp.where(past[:, -1], jnp.argmax(past, axis=1), x[0].size)
+  return place.astype(jnp.uint32)
 
 
 def _per_row(density: Any, exact: bool) -> Step:
