@@ -51,7 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.base.task = whole
   config.tasks = tasks if not tiny else {n: tasks[n] for n in SPELLINGS[:3]}
   config.counts = (len(config.tasks),)
-  config.methods = merge_bench.of(NAMES[: 3 if tiny else None])
+  config.methods = merge_bench.of(NAMES[: 2 if tiny else None])
   config.fine.learning_rate = config.base.learning_rate = 1e-3
   if not tiny:
     config.update({"budget": 10})
