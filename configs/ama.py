@@ -5,9 +5,9 @@ https://arxiv.org/abs/2309.06256: with the mean ratio fixed, a ratio for each
 third of the depth keeps more reward at no more tax than one ratio.  Here the
 policy is a character model tuned for a fixed reward (the chance of one in five
 characters), the tax is what it loses in likelihood of text, and ratios maximise
-the likelihood of answers of the policy itself, as in the paper.  The numbers
-aimed at, at three mean ratios: reward minus that of one ratio above zero, and
-likelihood no lower.
+the likelihood of answers of the policy itself, as in the paper.  The number
+aimed at, at three mean ratios: likelihood of text minus that of one ratio at
+the same reward, above zero.
 
 python -m experiments.data_aware --config=configs/ama.py --data_dir=DIR
 
@@ -54,7 +54,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "pull": 10.0,
       "parts": 3,
       "steps": 5 if tiny else 60,
+      "ratios": 5 if tiny else 11,
       "means": (0.2, 0.4, 0.6),
+      "trade": ("reward (%)", "log-likelihood"),
       "heading": "Reward",
     }
   )

@@ -51,6 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "share": 0.5,
       "rank": 0.5,
       "keep": 0.1,
+      "trade": ("KiB", "test loss"),
       "heading": "Loss on test text",
     }
   )

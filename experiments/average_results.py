@@ -110,7 +110,31 @@ def draw(run: runs.Run, metric: str) -> Any:
     label, name, title = curve
     places, lines = curves(run, name)
     panels.append(figures.curves(places, lines, (label, name), title))
+  if run.config.get("trade", ()):
+    panels.append(trade(run, *run.config.trade))
   height = max(2.4, 1.2 + 0.42 * len(found))
   room = 0.075 * max(map(len, found))  # for the names of methods
   width = 4.6 * len(panels) + room
   return figures.figure(*panels, width=width, height=height)
+
+
+def trade(run: runs.Run, across: str, up: str) -> figures.Panel:
+  """Make the panel of one metric against another, a point for each method.
+
+  Methods of one name but for what follows a comma are joined in their order.
+  """
+  x, y = rows(run, across), rows(run, up)
+
+  def draw(axes: Any) -> None:
+    groups: dict[str, list[str]] = {}
+    for name in x:
+      groups.setdefault(name.partition(",")[0], []).append(name)
+    for place, (group, names) in enumerate(groups.items()):
+      colour = figures.COLOURS[place % len(figures.COLOURS)]
+      points = np.array([[x[n].mean(), y[n].mean()] for n in names])
+      axes.plot(*points.T, "o-", color=colour, label=group)
+    axes.grid()
+    axes.legend()
+    axes.set(xlabel=across, ylabel=up, title="One against the other")
+
+  return draw

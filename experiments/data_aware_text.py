@@ -82,23 +82,18 @@ def tax(run: runs.Run) -> bed.Lines:
       key = jax.random.fold_in(run.key, seed)
       drawn = jax.random.categorical(key, model.apply(policy, val["x"]))
       own = {"x": val["x"], "y": drawn}
-      for mean in config.means:
-        plain = jax.tree.map(
-          lambda b, p, a=mean: (1 - a) * b + a * p, before, policy
+      tried = {}
+      for ratio in np.linspace(0.0, 1.0, config.ratios):
+        tried[f"one ratio, {ratio:.2f}"] = jax.tree.map(
+          lambda b, p, a=ratio: (1 - a) * b + a * p, before, policy
         )
+      for mean in config.means:
         made = ws.merge.adaptive_average(
           before, policy, answers, own, mean=mean, parts=config.parts,
           steps=config.steps,
         )  # fmt: skip
-        for name, params in (("one ratio", plain), ("AMA", made.params)):
-          found = np.asarray(both(params, test), np.float64)
-          yield {
-            "seed": seed,
-            "method": f"{name}, mean {mean:g}",
-            "reward (%)": 100 * found[0],
-            "log-likelihood": found[1],
-          }
-      for name, params in (("start", before), ("policy", policy)):
+        tried[f"AMA, {mean:.2f}"] = made.params
+      for name, params in tried.items():
         found = np.asarray(both(params, test), np.float64)
         yield {
           "seed": seed,
