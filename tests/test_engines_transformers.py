@@ -1,5 +1,8 @@
 """Merged folders load in transformers and give the logits they should."""
 
+import os
+import shutil
+
 import engines
 import jax
 import llamas
@@ -141,3 +144,29 @@ def test_an_adapter_of_peft_merges_as_peft_does(tmp_path, rslora):
     - llamas.leaves(0)["model.embed_tokens.weight"]
   )
   assert np.abs(changed).max() > 0.1
+
+
+FORWARD = """
+import sys, torch
+from transformers import AutoModel
+model = AutoModel.from_pretrained(sys.argv[1], dtype=torch.float32)
+out = model(torch.tensor([[1, 2, 3, 4]])).last_hidden_state
+print(bool(torch.isfinite(out).all()))
+"""
+
+
+def test_a_folder_of_the_users_own(tmp_path):
+  """WEIGHTSPACE_CHECKPOINT: say, a BERT; merged with a copy of itself."""
+  given = os.environ.get("WEIGHTSPACE_CHECKPOINT")
+  if not given:
+    pytest.skip("WEIGHTSPACE_CHECKPOINT names no folder")
+  shutil.copytree(given, tmp_path / "copy")
+  models = [{"model": given}, {"model": str(tmp_path / "copy")}]
+  config = {"merge_method": "linear", "models": models}
+  file, out = tmp_path / "config.yml", tmp_path / "out"
+  file.write_text(yaml.safe_dump(config | {"parameters": {"weight": 1}}))
+  assert command.main([str(file), str(out), "--quiet"]) == 0
+  found, expected = llamas.read(out), llamas.read(given)
+  for name in found:
+    np.testing.assert_allclose(found[name], expected[name], rtol=2**-7)
+  assert engines.run(FORWARD, out).strip() == "True"
