@@ -169,7 +169,7 @@ def execute(
   for note in job.notes:
     print(f"note: {note}", file=sys.stderr)
   key = jax.random.key(options.seed)
-  if options.mesh:
+  if options.mesh and not options.dry_run:
     _on_mesh(job.parts, options, key)
     return 0
   memory = options.max_memory
