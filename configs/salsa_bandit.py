@@ -5,7 +5,9 @@ https://arxiv.org/abs/2411.01798: the average of two fine-tuned models as the
 reference of the divergence lets the policy earn more. On a bandit the best
 policy is known in closed form, so nothing is trained: references and reward are
 noisy views of one truth. The number aimed at: reward with the soup minus that
-with one reference, above zero at equal weight of the divergence.
+with one reference, above zero at equal weight of the divergence. Measured: a
+small and steady gain; the divergence is smaller too, since two noisy references
+disagree less with the reward when averaged.
 
 python -m experiments.adapt --config=configs/salsa_bandit.py
 
