@@ -154,9 +154,9 @@ def test_shapes_alone_are_enough_and_quick():
     "params"
   ]
   assert ws.models.count(params) > 1e9
-  began = time.perf_counter()
+  began = time.process_time()
   axes = match.trace_axes(model.apply, params, tokens)
-  assert time.perf_counter() - began < 10.0  # 2 s on a quiet machine
+  assert time.process_time() - began < 6.0  # 2 on a quiet machine
   assert len(axes_of.free(axes)) == 1 + 4 * 21
 
 

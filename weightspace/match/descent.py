@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.match import assignment, grams, perms, pieces
+from weightspace.match import assignment, grams, moving, perms, pieces
 from weightspace.match.axes import Axes, Perm, base, blocks, free
 from weightspace.match.pieces import Piece
 from weightspace.types import Params
@@ -72,7 +72,7 @@ def order(plan: Plan, arrays: list[Any], perm: Perm) -> list[Any]:
   """Return the pieces of a permuted model."""
   xp: Any = np if isinstance(arrays[0], np.ndarray) else jnp
   return [
-    perms.move(xp, x, piece.labels, perm)
+    moving.move(xp, x, piece.labels, perm)
     for piece, x in zip(plan.pieces, arrays)
   ]
 
@@ -214,7 +214,7 @@ def _apply(
     sum(label in change for label in plan.pieces[k].labels) > 1 for k in touched
   )
   moved = {
-    k: perms.move(xp, b[k], plan.pieces[k].labels, change) for k in touched
+    k: moving.move(xp, b[k], plan.pieces[k].labels, change) for k in touched
   }
   if guess:
     before = objective(a, b, touched)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import linear_maps, trees
-from weightspace.match import fitting, perms, soft
+from weightspace.match import fitting, moving, soft
 from weightspace.match.axes import Axes, parse
 from weightspace.types import Params
 
@@ -160,7 +160,7 @@ def _scaled(
     if not p:
       return x
     each = functools.partial(change, p)
-    return perms.by_parts(
+    return moving.by_parts(
       jnp.asarray(x), parse(patterns[path]), axes.sizes, each
     )
 
@@ -185,5 +185,5 @@ def _norms(
     if p:
       each = functools.partial(change, p)
       array = np.asarray(leaves[path])
-      perms.by_parts(array, parse(patterns[path]), axes.sizes, each)
+      moving.by_parts(array, parse(patterns[path]), axes.sizes, each)
   return np.sqrt(squares[1]), np.sqrt(squares[-1])

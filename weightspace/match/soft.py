@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.match import assignment, fitting, perms
+from weightspace.match import assignment, fitting, moving
 from weightspace.match.axes import Axes, Perm, base, blocks, free, parse
 from weightspace.types import Params
 
@@ -63,7 +63,7 @@ def soft_permute(axes: Axes, soft: Soft, params: Params) -> Params:
     if not trees.inexact(x):
       return x
     x = jnp.asarray(x)
-    return perms.by_parts(x, parse(patterns[path]), axes.sizes, change)
+    return moving.by_parts(x, parse(patterns[path]), axes.sizes, change)
 
   return trees.map_named(leaf, params)
 

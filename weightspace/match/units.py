@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import linear_maps, trees
-from weightspace.match import assignment, perms, soft
+from weightspace.match import assignment, moving, soft
 from weightspace.match.axes import Axes, parse
 from weightspace.types import Apply, Params
 
@@ -222,5 +222,5 @@ def _on_axis(
   def change(part: Any, labels: Any) -> Any:
     return soft.mix(jnp, matrices, part, labels)
 
-  moved = perms.by_parts(front, (term, *front.shape[1:]), sizes, change)
+  moved = moving.by_parts(front, (term, *front.shape[1:]), sizes, change)
   return jnp.moveaxis(moved, 0, axis)
