@@ -140,7 +140,7 @@ def _bars(run: runs.Run) -> Panel:
       )
       means = [f.mean for f in found]
       axes.plot(x, means, "o", color=COLOURS[place], label=number)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, fontsize=9)
     axes.grid(axis="y")
     axes.legend()
     axes.set(ylabel="accuracy on the task (%)", title="Versions of the base")
