@@ -192,6 +192,8 @@ def test_sick_chains_are_told():
 def test_bad_numbers_are_named():
   with pytest.raises(ValueError, match=r"rho is 0.0, expected above 0"):
     probe.sam_sharpness(bowl, SPOT, CURVES, 0.0)
+  with pytest.raises(ValueError, match="keskar_sharpness: epsilon is -1"):
+    probe.keskar_sharpness(bowl, SPOT, CURVES, -1.0)
   with pytest.raises(ValueError, match="noise 'cauchy'"):
     probe.average_sharpness(bowl, SPOT, CURVES, KEY, noise="cauchy")
   with pytest.raises(ValueError, match="ball 'l1'"):

@@ -55,7 +55,7 @@ def keskar_sharpness(
   random start is ours, a tenth of the box wide; the search runs on the host.
   """
   part = sharpness.opened(loss, params, data, "keskar_sharpness")
-  sharpness.check_rho(epsilon, "keskar_sharpness: epsilon;")
+  sharpness.check_rho(epsilon, "keskar_sharpness", "epsilon")
   if subspace is not None and (key is None or subspace < 1):
     raise ValueError(
       f"keskar_sharpness: subspace {subspace} needs a key and a size of at"

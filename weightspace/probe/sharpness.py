@@ -38,12 +38,12 @@ def opened(loss: Loss, params: Params, data: Data, what: str) -> Part:
   return operators.select(params, None, None, what)[0]
 
 
-def check_rho(rho: float, what: str) -> None:
-  """Raise a ValueError unless rho is a positive number."""
+def check_rho(rho: float, what: str, name: str = "rho") -> None:
+  """Raise a ValueError unless a radius is a positive number."""
   if isinstance(rho, jax.core.Tracer):
     return
   if not (math.isfinite(rho) and rho > 0):
-    raise ValueError(f"{what}: rho is {rho}, expected above 0")
+    raise ValueError(f"{what}: {name} is {rho}, expected above 0")
 
 
 def average_sharpness(
