@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "train": {
         "epochs": 2 if tiny else 20,
         "batch_size": 50,
-        "learning_rate": 0.01,
+        "learning_rate": 0.005,
         "weight_decay": 0.0,
       },
     }
