@@ -13,6 +13,12 @@ layer alone, and a larger cosine of signatures of one corruption than of two.
 
 python -m experiments.merge --config=configs/merge_signatures.py --data_dir=DIR
 
+Measured: +11.1 points [+4.6, +17.6] on corrupted images for -0.5 [-0.9, -0.1]
+on clean ones, so the lower end misses five by a little: the scale that 800
+validation images allow varies from seed to seed. As extracted (scale 1) a
+signature gains 32.7 points and costs 3.4. The first layer alone does better
+than all layers, +13.5 points, and cosines are 0.69 and 0.27.
+
 Data: MNIST in DIR.  Time: one minute on two CPU cores.
 """
 
@@ -55,5 +61,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.methods = {}
   config.probes = ("signatures",)
   config.shallow = ("Dense_0/*",)
-  config.seeds = 2 if data == "digits" else 10
   return config
