@@ -15,6 +15,8 @@ be ordered in each layer by itself, and the stream between layers may not.
 (True, 'input')
 """
 
+from typing import Any
+
 from weightspace import graph
 from weightspace.graph import Equation, Program, Ref
 from weightspace.match import (
@@ -64,10 +66,25 @@ def _same(walk: Walk, eqn: Equation, groups: list[list[Value]]) -> None:
       values.unify(walk, row[0], other, eqn.primitive.name)
 
 
+def _scan_parts(eqn: Equation) -> tuple[int, int]:
+  """Return how many inputs of a scan are constant, and how many carried.
+
+  Read off the shapes, since jax versions name these numbers differently: what
+  is scanned over has one more axis outside of the body.
+  """
+  body, count = eqn.params["jaxpr"], len(eqn.inputs)
+
+  def same(outer: Any, inner: Any) -> int:
+    return sum(len(a.shape) == len(b.shape) for a, b in zip(outer, inner))
+
+  carried = same(eqn.avals[count:], body.out_avals)
+  return same(eqn.avals[:count], body.in_avals) - carried, carried
+
+
 def scan(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """Steps have an order; each may have an order of its hidden units."""
   p = eqn.params
-  fixed, carried = p["num_consts"], p["num_carry"]
+  fixed, carried = _scan_parts(eqn)
   body = graph.opened(p["jaxpr"])
   steps = terms.fresh(walk.forest, p["length"], "scan")
   consts, carry = given[:fixed], given[fixed : fixed + carried]
