@@ -129,7 +129,8 @@ def agreement(
   stream_work.measured(words, options.environment)
   names = [name for name in options.who if name != "floor"]
   return [
-    stream_work.beyond_an_ulp(folder / f"out-{name}", out) for name in names
+    float(stream_work.apart("compare", folder / f"out-{name}", out))
+    for name in names
   ]
 
 
@@ -139,7 +140,7 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
   whole = int(options.params)
   with tempfile.TemporaryDirectory(dir=options.scratch) as name:
     folder = pathlib.Path(name)
-    stream_work.write_models(folder, whole // 5, COUNTS[-1])
+    stream_work.apart("write", folder, whole // 5, COUNTS[-1])
     for method in FOLDING:
       for count in COUNTS:
         costs, _ = race(
@@ -150,7 +151,7 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
   for params in (whole // 100, whole // 30, whole // 10, whole // 3):
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
       folder = pathlib.Path(name)
-      stream_work.write_models(folder, params, 3)
+      stream_work.apart("write", folder, params, 3)
       for method in ("linear", "ties"):
         costs, _ = race(options, folder, method, 3, options.who)
         found["parameters"].append((method, params, costs))
@@ -175,7 +176,7 @@ def draw(found: dict[str, Any], start: Costs, path: str) -> bool:
         axes.loglog(xs, ys, "o-", color=colour, label=f"{method}, {name}")
       axes.set(xlabel=axis, ylabel="CPU seconds without imports")
       axes.set_title(f"By number of {axis}")
-      axes.set_xticks(xs, [f"{x / 1e6:g}M" if x > 1000 else x for x in xs])
+      axes.set_xticks(xs, [f"{x / 1e6:.2g}M" if x > 1000 else x for x in xs])
       axes.minorticks_off()
       axes.grid(True)
       axes.legend(fontsize=8)
@@ -230,7 +231,7 @@ def main() -> None:
       "HF_HUB_OFFLINE": "1",
     }
     start = ready(options)
-    stream_work.write_models(folder, int(options.params), 3)
+    stream_work.apart("write", folder, int(options.params), 3)
     lines = methods(options, folder, start)
     more = ""
     if options.scaling:

@@ -9,8 +9,10 @@ import math
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -128,7 +130,7 @@ def command(
     return [sys.executable, "-c", OURS, str(config), str(out), "--quiet"]
   if who == "floor":
     inputs = json.loads(config.with_suffix(".json").read_text())
-    return [sys.executable, __file__, str(out), *inputs]
+    return [sys.executable, __file__, "floor", str(out), *inputs]
   program = pathlib.Path(mergekit or sys.executable).parent / "mergekit-yaml"
   more = ["--no-copy-tokenizer", "--no-write-model-card", "--quiet"]
   return [str(program), str(config), str(out), *more]
@@ -139,12 +141,24 @@ def imports(who: str, mergekit: str | None) -> list[str]:
   if who == "weightspace":
     return [sys.executable, "-c", IMPORTS]
   if who == "floor":
-    return [sys.executable, "-c", "import os"]
+    return [sys.executable, __file__, "ready"]
   program = pathlib.Path(mergekit or sys.executable).parent / "mergekit-yaml"
   return [str(program), "--help"]
 
 
-def floor(out: str, inputs: list[str]) -> None:
+def apart(*words: object) -> bytes:
+  """Do some work of this file in a process of its own; return what it prints.
+
+  A child's peak memory is at least what its parent had: this one stays small.
+  """
+  command = [sys.executable, "-m", "benchmarks.stream_work"]
+  command += map(str, words)
+  root = pathlib.Path(__file__).parents[1]
+  done = subprocess.run(command, check=True, cwd=root, stdout=subprocess.PIPE)
+  return done.stdout
+
+
+def floor(out: str, *inputs: str) -> None:
   """Read every input once and write as much as one of them."""
   buffer = bytearray(2**24)
   total = 0
@@ -160,21 +174,26 @@ def floor(out: str, inputs: list[str]) -> None:
     os.fsync(stream.fileno())
 
 
-def beyond_an_ulp(ours: Any, theirs: Any) -> float:
-  """Return the share of entries of two checkpoints that differ by more."""
+def compare(ours: str, answer: str) -> None:
+  """Print the share of entries beyond one ulp of the answer."""
   from weightspace import checkpoints
 
-  one, other = checkpoints.open(ours), checkpoints.open(theirs)
-  apart = total = 0
+  one, other = checkpoints.open(ours), checkpoints.open(answer)
+  beyond = total = 0
   for name in one.keys():
     x, y = (r.read(name).astype(np.float32) for r in (one, other))
     with np.errstate(divide="ignore"):
       ulp = np.exp2(np.floor(np.log2(np.maximum(abs(x), abs(y)))) - 7)
     y = y.astype(BF16).astype(np.float32)  # the answer, rounded once
-    apart += int((np.abs(x - y) > ulp * 1.001).sum())
+    beyond += int((np.abs(x - y) > ulp * 1.001).sum())
     total += x.size
-  return apart / total
+  print(beyond / total)
 
 
 if __name__ == "__main__":
-  floor(sys.argv[1], sys.argv[2:])
+  work: dict[str, Callable[..., None]] = {"floor": floor, "compare": compare}
+  work["write"] = lambda folder, params, models: write_models(
+    pathlib.Path(folder), int(params), int(models)
+  )
+  work["ready"] = lambda: None
+  work[sys.argv[1]](*sys.argv[2:])
