@@ -85,7 +85,7 @@ def stream_parts(
   key: Key | None = None,
   dtype: Any = None,
   shard_bytes: int = writers.SHARD_BYTES,
-  extra: Mapping[str, str] | None = None,
+  extra: Mapping[str, writers.Text] | None = None,
   about: str = "",
   progress: Progress | None = None,
 ) -> None:
