@@ -102,16 +102,17 @@ def spectrum(
     low = min(float(x.min()) for x in ends)
     high = max([float(x.max()) for x in ends] + [*tops.values()])
     span = high - low
-    grid = np.linspace(low - 0.05 * span, high + 0.05 * span, 800)
+    grid, peak = np.linspace(low - 0.05 * span, high + 0.05 * span, 800), 0.0
     for place, (name, (nodes, weights)) in enumerate(found.items()):
       colour = COLOURS[place % len(COLOURS)]
       curve = smooth(nodes, weights, grid, width=span / 120)
+      peak = max(peak, float(curve.max()))
       axes.plot(grid, curve, color=colour, lw=1.6, label=name)
       axes.fill_between(grid, curve, 1e-9, color=colour, alpha=0.12, lw=0)
       if name in tops:
         axes.plot([tops[name]], [1.6e-7], "^", color=colour, ms=7)
     axes.set_yscale("log")
-    axes.set_ylim(1e-7, None)
+    axes.set_ylim(1e-7, 5 * peak)
     axes.grid(axis="y")
     axes.set(xlabel="eigenvalue", ylabel="density", title=title)
     axes.legend()
