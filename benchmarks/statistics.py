@@ -94,7 +94,7 @@ def naive(case: str, examples: int) -> None:
       total = jax.tree.map(jnp.add, total, more)
     jax.block_until_ready(total)
 
-  run()
+  jax.block_until_ready(jax.tree.map(jnp.add, *[sums(params, x[:part])] * 2))
   contenders.serve(run)
 
 
@@ -191,10 +191,11 @@ def race(names: list[str], case: str, examples: int, repeats: int) -> Any:
   return {name: contenders.median(all_) for name, all_ in turns.items()}
 
 
-def fishers(repeats: int) -> str:
+def fishers(repeats: int, share: float) -> str:
   """Race the Fisher in each case; return a section and write the figure."""
   rows = []
-  for case, examples in CASES.items():
+  for case, whole in CASES.items():
+    examples = max(1, int(whole * share))
     names = ["fisher", "naive"] + (["floor"] if case == "mlp" else [])
     found = race(names, case, examples, repeats)
     own = found["fisher"]
@@ -223,10 +224,11 @@ def fishers(repeats: int) -> str:
   )
 
 
-def grams(repeats: int) -> str:
+def grams(repeats: int, share: float) -> str:
   """Race the Gram matrices in each case; return a section."""
   rows = []
-  for case, examples in GRAM.items():
+  for case, whole in GRAM.items():
+    examples = max(1, int(whole * share))
     found = race(["gram", "forward", "products"], case, examples, repeats)
     both = found["forward"].cpu + found["products"].cpu
     wall = found["forward"].wall + found["products"].wall
@@ -244,19 +246,20 @@ def grams(repeats: int) -> str:
   )
 
 
-def draw(path: str) -> None:
+def draw(path: str, repeats: int, share: float) -> None:
   """Draw cost against the number of examples, on log axes."""
   import matplotlib
 
   matplotlib.use("Agg")
   from matplotlib import pyplot as plt
 
-  found = {n: race(["fisher", "naive"], "mlp", n, 3) for n in SIZES}
+  sizes = [n for n in SIZES if n <= share * max(SIZES)]
+  found = {n: race(["fisher", "naive"], "mlp", n, repeats) for n in sizes}
   figure, axes = plt.subplots(figsize=(5.5, 4.0), layout="constrained")
   for name, marker in (("fisher", "o"), ("naive", "s")):
-    wall = [found[n][name].wall for n in SIZES]
+    wall = [found[n][name].wall for n in sizes]
     label = {"fisher": "closed form", "naive": "vmap of gradients"}[name]
-    axes.loglog(SIZES, wall, marker=marker, label=label)
+    axes.loglog(sizes, wall, marker=marker, label=label)
   axes.grid(which="both", alpha=0.3)
   axes.legend()
   axes.set(
@@ -271,6 +274,7 @@ def main() -> None:
   """Be a contender, or run the benchmark and write its sections."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--share", type=float, default=1.0, help="of examples")
   parser.add_argument("--out", default="BENCHMARKS.md")
   parser.add_argument("--figure", default="docs/fisher_cost.png")
   parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
@@ -279,10 +283,10 @@ def main() -> None:
     name, case, examples = options.contender
     return RUNS[name](case, int(examples))
   for name, made in (("fisher", fishers), ("gram", grams)):
-    section = made(options.repeats)
+    section = made(options.repeats, options.share)
     print(section)
     report.write_section(options.out, name, section)
-  draw(options.figure)
+  draw(options.figure, options.repeats, options.share)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,17 @@ def find(apply: Apply, params: Params, x: Any) -> list[Map]:
   >>> [m.shape for m in find(lambda p, x: x @ p, jnp.eye(2), jnp.ones((3, 2)))]
   [(2, 2)]
   """
+  leaves, structure = jax.tree.flatten((params, x))
+  shapes = (
+    jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+    for leaf in leaves
+  )
+  return list(_find(apply, structure, tuple(shapes)))
+
+
+@functools.lru_cache(maxsize=256)  # asked again for every batch
+def _find(apply: Apply, structure: Any, leaves: Any) -> tuple[Map, ...]:
+  params, x = jax.tree.unflatten(structure, leaves)
   walk = _start(params, None, lambda number, at, x, y: y)
   # Values are not needed: the walk itself is traced.
   jax.eval_shape(functools.partial(_run, apply, walk), params, x)
@@ -76,7 +87,7 @@ def find(apply: Apply, params: Params, x: Any) -> list[Map]:
   for at in walk.found:
     kinds.setdefault(at.leaf, set()).add((at.batch, at.inputs, at.outputs))
   mixed = {leaf for leaf, roles in kinds.items() if len(roles) > 1}
-  return [m for m in walk.found if m.leaf not in walk.elsewhere | mixed]
+  return tuple(m for m in walk.found if m.leaf not in walk.elsewhere | mixed)
 
 
 def run(
