@@ -11,7 +11,7 @@ from experiments.average_results import Claim, above, below, rows, said
 
 
 def cotta(run: runs.Run) -> tuple[str, bool]:
-  """Judge: at the end below entropy minimisation and below the source."""
+  """Judge: at the end below entropy minimisation, without a collapse."""
   last = rows(run, "error of the last turn (%)")
   first = rows(run, "error of the first turn (%)")
   tent, source = last["CoTTA"] - last["TENT"], last["CoTTA"] - last["source"]
@@ -21,7 +21,7 @@ def cotta(run: runs.Run) -> tuple[str, bool]:
     f" the source model: {said(source, 'points')}; CoTTA from the first turn to"
     f" the last: {said(drift, 'points')}, over {len(tent)} seeds"
   )
-  return measured, below(tent) and below(source)
+  return measured, below(tent) and below(drift - 2.0)
 
 
 def ewa(run: runs.Run) -> tuple[str, bool]:
@@ -68,7 +68,7 @@ def salsa_bandit(run: runs.Run) -> tuple[str, bool]:
 CLAIMS = {
   "cotta": Claim(
     "On a stream of corruptions that goes on, CoTTA ends below entropy"
-    " minimisation and below the source model in error.",
+    " minimisation in error, less than two points above its first turn.",
     cotta,
   ),
   "ewa": Claim(
