@@ -114,7 +114,7 @@ def draw(run: runs.Run, metric: str) -> Any:
     panels.append(trade(run, *run.config.trade))
   height = max(2.4, 1.2 + 0.42 * len(found))
   room = 0.075 * max(map(len, found))  # for the names of methods
-  width = 4.6 * len(panels) + room
+  width = 5.0 * len(panels) + room
   return figures.figure(*panels, width=width, height=height)
 
 
