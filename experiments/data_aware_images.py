@@ -116,7 +116,12 @@ def statistics(case: Case) -> tuple[list[Params], list[Params]]:
 
 def methods(run: runs.Run) -> average_bed.Lines:
   """Compare merges with and without data, tuned alike."""
+  last = {
+    line["seed"] for line in run.lines.values() if line.get("method") == "base"
+  }
   for seed, case in cases(run):
+    if seed in last:  # a resumed run goes on behind its last seed
+      continue
     for name, tries, scale, tuned in _merges(case):
       line = measured(case, tries, scale, tuned)
       yield {"seed": seed, "method": name} | line
