@@ -13,6 +13,11 @@ exactly, and above zero on test images, mean over methods.
 
 python -m experiments.merge --config=configs/merge_bench.py --data_dir=DIR
 
+Measured: in three other seeds, with 20 coefficients, tuning gains +1.0 points
+[-0.2, +2.2] on test images, mean over methods; TSV is best with 70 % of the
+experts, then OPCM, which forgets nothing and needs no coefficient, Iso-C and
+TIES.
+
 Data: MNIST and notMNIST in DIR.  Time: two minutes on two CPU cores.
 `model=vgg` and `model=vit` take another network, with fewer methods.
 """
