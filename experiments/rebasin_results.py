@@ -66,7 +66,11 @@ def along(
   at = {"case": case, "seed": seed, "method": method}
   for split in ("train", "test"):
     found = paths.barrier(
-      problem.loss, data(run, problem, split), *models[:2], run.config.points
+      problem.loss,
+      data(run, problem, split),
+      models[0],
+      models[1],
+      run.config.points,
     )
     kinds = ("chord", "mean", "half", "connectivity")
     numbers = {kind: getattr(found, kind) for kind in kinds}
@@ -122,7 +126,7 @@ def finish(run: runs.Run) -> None:
       for split in ("train", "test")
     }
     for name in merged:
-      row = {
+      row: dict[str, Any] = {
         "test (%)": intervals.mean_interval(merged[name]),
         "test loss": intervals.mean_interval(loss[name]),
       }

@@ -9,6 +9,7 @@ import concurrent.futures
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from experiments import jobs
 from experiments.jobs import Job, Outcome
@@ -24,7 +25,8 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
   waiting = collections.deque(queue)
   tries = dict.fromkeys((job.id for job in queue), options.retries)
   slots = shares(options.workers) if options.pin else [None] * options.workers
-  free, running = collections.deque(slots), {}
+  free = collections.deque(slots)
+  running: dict[Any, tuple[Job, list[int] | None]] = {}
   with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
     while waiting or running:
       while waiting and free:

@@ -125,8 +125,9 @@ class LM(nn.Module):
   def _blocks(self, x: jax.Array) -> jax.Array:
     block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
     hidden = self.hidden or 8 * -(-self.width // 3)
-    options = (self.heads, self.kv_heads, hidden, self.rotary, self.dtype)
-    options += (self.size, self.epsilon)
+    heads = self.heads, self.kv_heads
+    rest = self.rotary, self.dtype, self.size, self.epsilon
+    options = (*heads, hidden, *rest)
     if self.scan:
       blocks = nn.scan(
         block,
