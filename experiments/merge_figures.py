@@ -96,24 +96,23 @@ def trade(run: runs.Run, names: Sequence[str]) -> Panel:
       y = logged.of(run, name, TUNED, f"on {logged.BASE}").mean()
       points.append((x, y))
       axes.plot(x, y, "o", color=COLOURS[0], ms=5)
-    least = 0.035 * np.ptp([y for _, y in points])
-    reach = 0.3 * np.ptp([x for x, _ in points])
-    last: list[tuple[float, float]] = []
-    for index in sorted(range(len(points)), key=lambda i: -points[i][1]):
-      x, y = points[index]
-      near = [at for place, at in last if abs(place - x) < reach]
-      level = min([y, *(at - least for at in near)])
-      last.append((x, level))
+    # Names stand in a column, in the order of their dots, a line to each.
+    order = sorted(range(len(points)), key=lambda i: points[i][1])
+    low, high = (f(y for _, y in points) for f in (min, max))
+    most = max(x for x, _ in points)
+    column = most + 0.15 * (most - min(x for x, _ in points))
+    for index, level in zip(order, np.linspace(low, high, len(order))):
       axes.annotate(
         names[index],
-        (x, y),
-        xytext=(x + 0.04 * reach, level),
+        points[index],
+        xytext=(column, level),
         va="center",
         fontsize=7,
+        arrowprops={"arrowstyle": "-", "lw": 0.4, "color": COLOURS[5]},
       )
     start = logged.of(run, START, UNTUNED, f"on {logged.BASE}").mean()
     axes.axhline(start, color=INK, lw=0.8, ls=":")
-    axes.margins(x=0.2)
+    axes.set_xlim(right=column + 3 * (column - most))
     axes.grid()
     axes.set(
       xlabel="mean accuracy over tasks (%)",
