@@ -76,7 +76,8 @@ def signatures(run: runs.Run) -> Verdict:
   hard, easy = gains(run, ALL, tuned=True)
   plain, cost = gains(run, ALL, tuned=False)
   shallow = gains(run, SHALLOW, tuned=True)
-  share = 100 * shallow[0] / hard
+  # Where validation allows no step there is no gain to have a share of.
+  share = 100 * shallow[0] / np.where(hard == 0, 1, hard)
   same, different = cosines(run, ALL)
   text = (
     f"another model patched: corrupted images {said(hard)}, clean"
