@@ -74,6 +74,7 @@ def bed(run, count=3):
   return merge_bed.Bed("bed", run, model, loss, score, *first)
 
 
+@pytest.mark.slow
 def test_dropping_nothing_leaves_all(run, monkeypatch):
   monkeypatch.setattr(merge_probes, "RATES", (0.0, 0.1, 0.9))
   run.config.tasks = {"a": {"data": "digits"}}
@@ -102,6 +103,7 @@ def test_a_wrong_count_of_breadcrumbs_shows(run, monkeypatch):
   assert merge_results.gather(run, "wrong").max() > 0
 
 
+@pytest.mark.slow
 def test_as_many_basis_vectors_as_models_lose_nothing(run):
   merge_probes.reversible(bed(run), 0)
   errors = merge_results.gather(run, "error")[0]

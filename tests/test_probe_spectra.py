@@ -106,6 +106,7 @@ def test_vectors_are_trees_and_blocks_of_basis_agree():
   assert ws.trees.size(vectors) == 2
 
 
+@pytest.mark.slow
 def test_parts_streams_and_functions():
   params, data = problems.tree(0), problems.data()
   part = probe.hessian(loss, params, data, only=["out"])

@@ -45,6 +45,7 @@ def given(recipe, base):
   return {name: inputs[name] for name in recipe.needs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_output_rows_are_the_last_axis_of_the_transposed_model(name):
   ours, theirs = FACTORIES[name](rows="output"), FACTORIES[name]()
