@@ -160,8 +160,7 @@ def _open_index(folder: str, index: str) -> Reader:
     files[shard] = os.path.join(folder, shard)
     if not os.path.isfile(files[shard]):
       raise ValueError(f"{where!r}: the shard {shard!r} is missing")
-  reader = _open_files(folder, files, placed)
-  return reader
+  return _open_files(folder, files, placed)
 
 
 def _open_files(

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from weightspace import readers, tensor_files
+from weightspace import readers, tensor_files, trees
 from weightspace.merge import digests, engine, pieces, steps
 from weightspace.merge.recipe import Recipe
 from weightspace.readers import PathLike, Reader
@@ -137,15 +137,10 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
   bound = engine.bind(part.recipe.steps, like)
   ats = engine.leaf_contexts(like, None, key, {})
   out = {
-    path: np.dtype(dtype) if dtype and _changes(leaf) else leaf.dtype
+    path: np.dtype(dtype) if dtype and trees.inexact(leaf) else leaf.dtype
     for path, leaf in one.items()
   }
   return Task(part, bound, ats, out)
-
-
-def _changes(leaf: Any) -> bool:
-  """Tell whether a leaf takes part in arithmetic."""
-  return jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
 
 
 def _check_inputs(part: Part) -> None:
