@@ -133,14 +133,14 @@ def test_counts_carry_beyond_32_bits():
 
 def test_long_arrays_are_counted_in_halves(monkeypatch):
   monkeypatch.setattr(counts, "LIMIT", 100)
-  found = counts.count(lambda x: x > 0, jnp.asarray(X).reshape(54, 37))
+  (found,) = counts.count([lambda x: x > 0], jnp.asarray(X).reshape(54, 37))
   assert whole(found) == (X > 0).sum()
 
 
-def test_long_arrays_are_counted_in_chunks(monkeypatch):
-  monkeypatch.setattr(counts, "CHUNK", 100)
-  found = counts.count(lambda x: x > 0, jnp.asarray(X[0]))
-  assert whole(found) == (X[0] > 0).sum()
+def test_counts_of_several_tests_are_each_ones():
+  tests = [lambda v, t=t: v > t for t in (-1.0, 0.0, 1.0)]
+  found = counts.count(tests, jnp.asarray(X))
+  assert [whole(c) for c in found] == [(X > t).sum() for t in (-1.0, 0.0, 1.0)]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.9])

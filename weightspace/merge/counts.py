@@ -5,7 +5,7 @@ Count(high=0, low=200)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,6 @@ from weightspace import trees
 
 BASE = 10**6  # of counts, and the resolution of a share that is traced
 LIMIT = 2**31  # entries that are counted in one int32
-CHUNK = 2**14  # entries per step of a count, so that it stays in cache
 
 
 class Count(NamedTuple):
@@ -94,25 +93,44 @@ def excess(a: Count, b: Count) -> jax.Array:
   return jnp.clip(jnp.clip(high, -1073, 1073) * BASE + low, 0, 2**30)
 
 
-def count(test: Callable[[jax.Array], jax.Array], x: jax.Array) -> Count:
-  """Return how many entries of an array pass an elementwise test."""
+def count(
+  tests: Sequence[Callable[[jax.Array], jax.Array]], x: jax.Array
+) -> list[Count]:
+  """Return how many entries of an array pass each elementwise test.
+
+  >>> above = [lambda v, t=t: v > t for t in (0.0, 2.0)]
+  >>> [int(whole(c)) for c in count(above, jnp.array([1.0, 3.0, -1.0]))]
+  [2, 1]
+  """
   if x.size >= LIMIT:
     axis = int(np.argmax(x.shape))
     halves = jnp.split(x, [x.shape[axis] // 2], axis)
-    return add(count(test, halves[0]), count(test, halves[1]))
-  if jax.default_backend() != "cpu" or x.size < 2 * CHUNK:
-    total = test(x).sum(dtype=jnp.int32).astype(jnp.uint32)
-    return _carry(jnp.zeros_like(total), total)
-  # XLA on the CPU writes the tests of a long array out before it sums them; a
-  # loop over chunks keeps them in cache and is seven times faster.
-  flat, chunks = x.reshape(-1), x.size // CHUNK
+    return [
+      add(*pair) for pair in zip(*(count(tests, half) for half in halves))
+    ]
+  totals = [t.astype(jnp.uint32) for t in sums([test(x) for test in tests])]
+  return [_carry(jnp.zeros_like(total), total) for total in totals]
 
-  def body(i: jax.Array, total: jax.Array) -> jax.Array:
-    part = jax.lax.dynamic_slice(flat, (i * CHUNK,), (CHUNK,))
-    return total + test(part).astype(jnp.int32)
 
-  zeros = jnp.zeros(CHUNK, jnp.int32)
-  total = jax.lax.fori_loop(0, chunks, body, zeros).sum(dtype=jnp.int32)
-  total += test(flat[chunks * CHUNK :]).sum(dtype=jnp.int32)
-  total = total.astype(jnp.uint32)
-  return _carry(jnp.zeros_like(total), total)
+def sums(
+  passed: Sequence[jax.Array], axis: int | None = None
+) -> list[jax.Array]:
+  """Return the number of True in each array, or along an axis of it.
+
+  XLA on the CPU writes what it sums alone out first; sums of two things and
+  more it takes in one pass over their inputs, 14 times faster.
+
+  >>> x = jnp.array([1.0, 3.0])
+  >>> [int(n) for n in sums([x > 0, x > 2])]
+  [2, 1]
+  """
+  numbers = [x.astype(jnp.int32) for x in passed]
+  numbers += [jnp.zeros_like(numbers[0])] * (len(numbers) == 1)
+  rank = numbers[0].ndim
+  totals = jax.lax.reduce(
+    numbers,
+    [jnp.zeros((), jnp.int32)] * len(numbers),
+    lambda a, b: [p + q for p, q in zip(a, b)],
+    range(rank) if axis is None else (axis % rank,),
+  )
+  return list(totals[: len(passed)])

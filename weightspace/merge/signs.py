@@ -165,10 +165,8 @@ def _signs(vote: Any, x: jax.Array) -> tuple[Any, Any]:
   votes = jnp.zeros_like(x[0])
   for m in range(len(x)):
     votes = votes + vote(m, x[m])
-  return (
-    counts.count(lambda v: v > 0, votes),
-    counts.count(lambda v: v < 0, votes),
-  )
+  up, down = counts.count([lambda v: v > 0, lambda v: v < 0], votes)
+  return up, down
 
 
 def _prevailing(signs: tuple[Any, Any]) -> jax.Array:

@@ -2,9 +2,9 @@
 
 One primitive, counting: the k-th largest is the largest t of which at least k
 entries are >= t, and floats are ordered as their bits are, so 32 counts find
-it.  Counts have static shapes: they jit, vmap over the density, and sum over
-devices.  Values that can be looked at are bracketed by a sample instead
-(`brackets`).  Both are exact and give the same number.
+it, three of them in one pass.  Counts have static shapes: they jit, vmap over
+the density, and sum over devices.  Values that can be looked at are bracketed
+by a sample instead (`brackets`).  Both are exact and give the same number.
 
 >>> of_leaf(jnp.array([[3.0, -1.0, 2.0, 0.5]]), 0.5).tolist()
 [2.0]
@@ -24,27 +24,35 @@ from weightspace.merge import brackets, counts
 from weightspace.merge.steps import At, Measure, through
 
 SAMPLED = 2**20  # entries from which on a sample narrows the search
+WAYS = 8  # what one pass over the entries divides the search by
 
 Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
 
 
 def _search(
-  enough: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
+  enough: Callable[[list[jax.Array]], list[jax.Array]],
+  low: jax.Array,
+  high: jax.Array,
 ) -> jax.Array:
-  """Return the largest word w with enough(w), by bisection.
+  """Return the largest word w with enough([w]); each look splits by WAYS.
 
   The ends are guesses: where they turn out wrong the search goes beyond them.
   """
   least, most = jnp.zeros_like(low), jnp.full_like(high, ~low.dtype.type(0))
-  reached = enough(high)
-  low = jnp.where(reached, high, jnp.where(enough(low), low, least))
-  high = jnp.where(reached, most, high)
+  above, reached = enough([low, high])
+  low, high = (
+    jnp.where(reached, high, jnp.where(above, low, least)),
+    jnp.where(reached, most, jnp.where(above, high, low)),
+  )
 
   def body(ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     low, high = ends
-    middle = low + (high - low) // 2
-    more = enough(middle)
-    return jnp.where(more, middle, low), jnp.where(more, high, middle)
+    step = jnp.maximum((high - low) // WAYS, 1)
+    trials = [low + jnp.minimum(step * i, high - low) for i in range(1, WAYS)]
+    for trial, more in zip(trials, enough(trials)):
+      low = jnp.where(more, trial, low)
+      high = jnp.where(more, high, jnp.minimum(high, trial))
+    return low, high
 
   return jax.lax.while_loop(
     lambda ends: (ends[1] - ends[0] > 1).any(), body, (low, high)
@@ -98,12 +106,13 @@ def kth_largest(
   leaves = [x.astype(dtype) for x in leaves]
   ranked = leaves if signed else [jnp.abs(x) for x in leaves]
 
-  def enough(trial: jax.Array) -> jax.Array:
-    def test(x: jax.Array) -> jax.Array:
-      return _word(x if signed else jnp.abs(x)) >= trial
+  def enough(trials: list[jax.Array]) -> list[jax.Array]:
+    tests = [functools.partial(reaches, trial) for trial in trials]
+    found = zip(*(counts.count(tests, leaf) for leaf in leaves))
+    return [counts.at_least(functools.reduce(counts.add, c), k) for c in found]
 
-    found = [counts.count(test, leaf) for leaf in leaves]
-    return counts.at_least(functools.reduce(counts.add, found), k)
+  def reaches(trial: jax.Array, x: jax.Array) -> jax.Array:
+    return _word(x if signed else jnp.abs(x)) >= trial
 
   return _float(_search(enough, *_guess(ranked, k)), dtype)
 
@@ -129,8 +138,9 @@ def of_rows(x: jax.Array, k: Any) -> jax.Array:
 def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
   words = _word(jnp.abs(x))
 
-  def enough(trial: jax.Array) -> jax.Array:
-    return (words >= trial).sum(-1, keepdims=True, dtype=jnp.int32) >= k
+  def enough(trials: list[jax.Array]) -> list[jax.Array]:
+    found = counts.sums([words >= trial for trial in trials], axis=-1)
+    return [count[..., None] >= k for count in found]
 
   low = jnp.zeros((*x.shape[:-1], 1), words.dtype)
   return _float(_search(enough, low, ~low), x.dtype)

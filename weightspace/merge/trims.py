@@ -7,6 +7,7 @@
 [[3.0, 0.0, 2.0, 0.0]]
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -187,9 +188,8 @@ def _count(above: bool, x: jax.Array, limit: Any) -> counts.Count:
   """Count, for each model, what is above (or equal to) its threshold."""
 
   def one(x: jax.Array, limit: jax.Array) -> counts.Count:
-    if above:
-      return counts.count(lambda v: jnp.abs(v) > limit, x)
-    return counts.count(lambda v: jnp.abs(v) == limit, x)
+    compare = operator.gt if above else operator.eq
+    return counts.count([lambda v: compare(jnp.abs(v), limit)], x)[0]
 
   return jax.vmap(one)(x, jnp.asarray(limit, x.dtype))
 
