@@ -180,6 +180,36 @@ def test_assignment_is_optimal(solver):
     assignment.solve(np.ones((2, 3)), solver)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1, 1.0, 10.0])
+def test_a_good_present_order_makes_no_other_answer(noise):
+  random = np.random.default_rng(0)
+  n = 2 * assignment.SMALL
+  gains = np.eye(n) + noise * random.normal(size=(n, n))
+  expected = scipy.optimize.linear_sum_assignment(gains, maximize=True)[1]
+  np.testing.assert_array_equal(assignment.solve(gains), expected)
+
+
+@pytest.mark.parametrize("name", ["mlp", "rnn", "heads_einsum", "residual"])
+def test_products_that_are_kept_are_those_made_anew(name):
+  _, params, _, _ = built = architectures.build(name)
+  axes = match.trace_axes(built[0], params, built[2])
+  plan = match.plans.make_plan(axes, params)
+  a = match.plans.load(plan, params)
+  perm = match.random(axes, params, jax.random.key(9))
+  b = match.plans.order(plan, a, perm)
+  known = {}
+  free = [n for n in plan.places if not plan.inner[n]]
+  for round, turned in enumerate([*free, *free[::-1]]):
+    for n in plan.places:
+      kept = match.descent.gains(plan, a, b, n, known)
+      anew = match.descent.gains(plan, a, b, n, {})
+      problems.close(kept, anew, 1e-5, 1e-5)
+    change = match.random(axes, params, jax.random.key(round))[turned]
+    b = match.plans.order(plan, b, {turned: change})
+    match.descent.forget(plan, known, {turned: change})
+  assert any(own for own in known.values())
+
+
 def test_cycles_that_gain_nothing_are_undone():
   gains = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2.0]])
   kept, gain = assignment.keep_ties(gains, np.array([1, 0, 3, 2]))

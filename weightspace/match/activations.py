@@ -28,6 +28,7 @@ from weightspace.match import (
   descent,
   fitting,
   perms,
+  plans,
   points,
   symmetry,
 )
@@ -190,8 +191,8 @@ def match_activations(
   perm = blockwise.solve(axes, alike, solver)
   rest = _uncarried(axes, found)
   if rest:  # weights alone can tell
-    plan = descent.make_plan(axes, a)
-    left, right = descent.load(plan, a), descent.load(plan, b)
+    plan = plans.make_plan(axes, a)
+    left, right = plans.load(plan, a), plans.load(plan, b)
     sweeps = [rest] * len(rest)
     perm = descent.descend(plan, left, right, sweeps, solver, perm).perm
   return _result(axes, a, b, perm, alike)
@@ -233,13 +234,13 @@ def _result(axes: Axes, a: Params, b: Params, perm: Perm, alike: Any) -> Alike:
     rows = perms.source_rows(perm, name, dims[:-1])
     flat = (rows[:, None] * n + perm[name].reshape(-1, n)).ravel()
     matched[name] = whole[np.arange(len(flat)), flat].reshape(dims)
-  plan = descent.make_plan(axes, a)
-  aligned = descent.order(plan, descent.load(plan, b), perm)
-  left = descent.load(plan, a)
+  plan = plans.make_plan(axes, a)
+  aligned = plans.order(plan, plans.load(plan, b), perm)
+  left = plans.load(plan, a)
   return Alike(
     perm,
     float(sum(v.sum() for v in matched.values())),
-    descent.objective(left, aligned, range(len(left))),
+    plans.objective(left, aligned, range(len(left))),
     matched,
     perms.moved(perm),
   )

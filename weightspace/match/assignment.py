@@ -20,7 +20,9 @@ import scipy.optimize
 
 SOLVERS = ("scipy", "optax")
 WORKERS = os.cpu_count() or 1
-SMALL = 64  # units: below, threads cost more than they save
+SMALL = 64  # units: below, threads and prices cost more than they save
+NEAR = 0.25  # share of the largest gain that makes the present order good
+ROUNDS = 4  # of prices
 
 
 def solve(gains: Any, solver: str = "scipy") -> np.ndarray:
@@ -58,7 +60,7 @@ def solve(gains: Any, solver: str = "scipy") -> np.ndarray:
   result = np.empty(flat.shape[:2], np.int64)
 
   def one(k: int) -> None:
-    result[k] = scipy.optimize.linear_sum_assignment(flat[k], maximize=True)[1]
+    result[k] = _on_host(flat[k])
 
   if len(flat) > 1 and shape[-1] >= SMALL:
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -67,6 +69,27 @@ def solve(gains: Any, solver: str = "scipy") -> np.ndarray:
     for k in range(len(flat)):
       one(k)
   return result.reshape(shape[:-1])
+
+
+def _on_host(gains: np.ndarray) -> np.ndarray:
+  """Solve by SciPy, told of the present order where that is good already.
+
+  A number added to a column changes no choice.  The numbers tried are prices
+  under which each unit would rather stay, as far as four rounds find them:
+  v_j <- max_i (v_i + gains[i, j] - gains[i, i]).  The solver starts without
+  prices, and with good ones takes a third of the time.
+  """
+  n = len(gains)
+  if n >= SMALL:
+    middle, stay = gains.mean(), gains.diagonal()
+    near = (stay - middle).sum() > NEAR * (gains.max(1) - middle).sum()
+  if n < SMALL or not near:
+    return scipy.optimize.linear_sum_assignment(gains, maximize=True)[1]
+  price = np.zeros_like(stay)
+  for _ in range(ROUNDS):
+    price = (gains + (price - stay)[:, None]).max(0)
+  costs = price.astype(np.float64) - gains
+  return scipy.optimize.linear_sum_assignment(costs)[1]
 
 
 def _on_device(gains: Any) -> np.ndarray:

@@ -7,8 +7,9 @@ solved again only when something that it meets has moved.
 >>> from weightspace.match.axes import Axes
 >>> axes = Axes({"w": "a"}, {"a": 2}, {"": ""})
 >>> a, b = {"w": np.array([1.0, 2.0])}, {"w": np.array([2.0, 1.0])}
->>> plan = make_plan(axes, a)
->>> found = descend(plan, load(plan, a), load(plan, b), [["a"]] * 9, "scipy")
+>>> plan = plans.make_plan(axes, a)
+>>> models = plans.load(plan, a), plans.load(plan, b)
+>>> found = descend(plan, *models, [["a"]] * 9, "scipy")
 >>> found.perm["a"].tolist(), found.objective
 ([1, 0], 5.0)
 """
@@ -20,20 +21,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.match import assignment, grams, moving, perms, pieces
-from weightspace.match.axes import Axes, Perm, base, blocks, free
-from weightspace.match.pieces import Piece
-from weightspace.types import Params
+from weightspace.match import assignment, grams, moving, nested, perms, plans
+from weightspace.match.axes import Perm, base, blocks, shape
+from weightspace.match.plans import Place, Plan, objective
 
-
-class Plan(NamedTuple):
-  """What is known of the axes before the weights are looked at."""
-
-  axes: Axes
-  pieces: list[Piece]
-  places: dict[str, list[tuple[int, int]]]  # name -> (piece, axis)
-  near: dict[str, set[str]]  # names that share a piece
-  inner: dict[str, list[str]]  # name -> names that lie in its blocks
+Known = dict[str, dict[tuple[Place, ...], Any]]  # name -> group -> products
 
 
 class Descent(NamedTuple):
@@ -47,68 +39,45 @@ class Descent(NamedTuple):
   seconds: dict[str, float]  # in products, in assignment
 
 
-def make_plan(axes: Axes, params: Params) -> Plan:
-  """Return where each name is, and whom it meets there."""
-  found, names = pieces.cut(axes, params), free(axes)
-  places: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
-  near: dict[str, set[str]] = {name: set() for name in names}
-  for k, piece in enumerate(found):
-    here = {label for label in piece.labels if label in places}
-    for axis, label in enumerate(piece.labels):
-      if label in places:
-        places[label].append((k, axis))
-        twice = piece.labels.count(label) > 1
-        near[label] |= here if twice else here - {label}
-  inner = {n: [m for m in names if base(n) in blocks(m)] for n in names}
-  return Plan(axes, found, places, near, inner)
-
-
-def load(plan: Plan, params: Params, xp: Any = np) -> list[Any]:
-  """Return the pieces of a model, in float32."""
-  return pieces.arrays(plan.pieces, params, xp)
-
-
-def order(plan: Plan, arrays: list[Any], perm: Perm) -> list[Any]:
-  """Return the pieces of a permuted model."""
-  xp: Any = np if isinstance(arrays[0], np.ndarray) else jnp
-  return [
-    moving.move(xp, x, piece.labels, perm)
-    for piece, x in zip(plan.pieces, arrays)
-  ]
-
-
-def objective(a: list[Any], b: list[Any], which: Iterable[int]) -> float:
-  """Return the sum of products of pieces, in float64."""
-  total = 0.0
-  for k in which:
-    x, y = np.asarray(a[k]), np.asarray(b[k])
-    total += float(np.einsum("i,i->", x.ravel(), y.ravel(), dtype=np.float64))
-  return total
-
-
 def gains(
-  plan: Plan, a: list[Any], b: list[Any], name: str, known: dict[str, Any]
+  plan: Plan, a: list[Any], b: list[Any], name: str, known: Known
 ) -> Any:
   """Return [*blocks, n, n]: what each unit gains at each place.
 
-  Products of pieces that have no other name do not change but for the order of
-  their columns: `known` keeps their sum.
+  A product changes only with the other names of its piece (see `forget`);
+  `known` keeps those that are no larger than the piece, or that never change.
   """
-  total, alone = known.get(name), known.get(name)
-  for k, axis in plan.places[name]:
-    labels = plan.pieces[k].labels
-    single = not blocks(name) and sum(x in plan.places for x in labels) == 1
-    if single and name in known:
-      continue
-    bases = [None if n is None else base(n) for n in labels]
-    batch = [bases.index(block) for block in blocks(name)]
-    part = grams.gram(a[k], b[k], axis, batch)
-    if single:
-      alone = part if alone is None else alone + part
+  total, own = None, known.setdefault(name, {})
+  for group in plan.groups[name]:
+    part = own.get(group)
+    if part is None:
+      part = sum(_product(plan, a, b, name, place) for place in group)
+      k, _ = group[0]
+      alone = sum(label in plan.places for label in plan.pieces[k].labels) == 1
+      if not blocks(name) and (alone or part.size <= a[k].size):
+        own[group] = part
     total = part if total is None else total + part
-  if alone is not None:
-    known[name] = alone
   return total
+
+
+def _product(plan: Plan, a: Any, b: Any, name: str, place: Place) -> Any:
+  k, axis = place
+  bases = [None if n is None else base(n) for n in plan.pieces[k].labels]
+  batch = [bases.index(block) for block in blocks(name)]
+  return grams.gram(a[k], b[k], axis, batch)
+
+
+def forget(plan: Plan, known: Known, change: Perm) -> None:
+  """Drop the products that a change made wrong; reorder those it moved."""
+  for name, own in known.items():
+    for group in list(own):
+      k, axis = group[0]
+      labels = plan.pieces[k].labels
+      others = labels[:axis] + labels[axis + 1 :]
+      if any(label in change for label in others):
+        del own[group]
+      elif name in change:
+        own[group] = own[group].take(change[name], axis=1)
 
 
 def descend(
@@ -129,14 +98,12 @@ def descend(
     solver: of the assignments.
     start: where to begin; the identity when left out.
   """
-  from weightspace.match import nested
-
   perm = _identity(plan) if start is None else start
-  b = order(plan, b, perm) if start is not None else list(b)
+  b = plans.order(plan, b, perm) if start is not None else list(b)
   now = objective(a, b, range(len(a)))
   trace, solves, clock = [now], 0, {"products": 0.0, "assignment": 0.0}
   dirty, done = set(plan.places), 0
-  known: dict[str, Any] = {}
+  known: Known = {}
   for names in sweeps:
     for name in names:
       if name not in dirty:
@@ -151,8 +118,7 @@ def descend(
       gain, accepted = _apply(plan, a, b, change, touched, gain)
       if accepted:
         now += gain
-        for n in known.keys() & change:
-          known[n] = known[n][:, change[n]]
+        forget(plan, known, change)
         perm = _compose(plan, perm, change)
         dirty |= set().union(*(plan.near[n] for n in change))
         dirty |= set(plan.inner[name])
@@ -165,8 +131,6 @@ def descend(
 
 
 def _identity(plan: Plan) -> Perm:
-  from weightspace.match.axes import shape
-
   sizes = plan.axes.sizes
   return {
     n: np.broadcast_to(np.arange(sizes[n]), shape(plan.axes, n)).copy()
@@ -181,7 +145,7 @@ def _step(
   name: str,
   solver: str,
   clock: dict[str, float],
-  known: dict[str, Any],
+  known: Known,
 ) -> tuple[Perm, float]:
   """Return the best change of one name, and what it gains."""
   began = time.perf_counter()

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from weightspace.match import assignment, descent, grams, perms, soft
+from weightspace.match import assignment, grams, perms, plans, soft
 from weightspace.match.axes import Axes, Perm
-from weightspace.match.descent import Plan
+from weightspace.match.plans import Plan
 from weightspace.types import Params
 
 PATIENCE = 1e-7  # a gain below this share of the objective ends it
@@ -52,11 +52,11 @@ def frank_wolfe(
   Crisostomi et al. 2024, "C2M3", https://arxiv.org/abs/2405.17897, algorithms 1
   and 2.  The exact line search is ours (Brent's method there).
   """
-  plan = descent.make_plan(axes, models[0])
+  plan = plans.make_plan(axes, models[0])
   one = perms.identity(axes, models[0])
   begin = [one] * len(models) if starts is None else list(starts)
   loaded = [
-    descent.order(plan, descent.load(plan, model), start)
+    plans.order(plan, plans.load(plan, model), start)
     for model, start in zip(models, begin)
   ]
   names = soft.flat_names(axes)

@@ -24,15 +24,21 @@ def gram(a: Any, b: Any, axis: int, batch: Sequence[int]) -> Any:
 
 
 def _gram(xp: Any, a: Any, b: Any, axis: int, batch: tuple[int, ...]) -> Any:
+  if not batch and a.ndim > 1 and axis == a.ndim - 1:  # as it lies in memory
+    x, y = (z.reshape(-1, z.shape[-1]) for z in (a, b))
+    return _multiply(xp, x.T, y)
   first = (*batch, axis)
   if a.ndim == len(first):
-    x, y = (xp.transpose(z, first)[..., None] for z in (a, b))
-  else:
-    shape = [*(a.shape[k] for k in first), -1]
-    x, y = (
-      xp.moveaxis(z, first, range(len(first))).reshape(shape) for z in (a, b)
-    )
-  y = xp.swapaxes(y, -1, -2)
+    x, y = (xp.transpose(z, first) for z in (a, b))
+    return x[..., :, None] * y[..., None, :]
+  shape = [*(a.shape[k] for k in first), -1]
+  x, y = (
+    xp.moveaxis(z, first, range(len(first))).reshape(shape) for z in (a, b)
+  )
+  return _multiply(xp, x, xp.swapaxes(y, -1, -2))
+
+
+def _multiply(xp: Any, x: Any, y: Any) -> Any:
   if xp is np:
     return x @ y
   return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from weightspace import trees
-from weightspace.match import descent, fitting, perms, soft, weights
+from weightspace.match import fitting, perms, plans, soft, weights
 from weightspace.match.axes import Axes, Perm
 from weightspace.types import Data, Key, Loss, Params, Stack
 
@@ -212,7 +212,7 @@ def objective_of(axes: Axes, a: Params, b: Params, perm: Perm) -> float:
   >>> objective_of(axes, a, a, {"a": np.array([1, 0])})
   4.0
   """
-  plan = descent.make_plan(axes, a)
-  left = descent.load(plan, a)
-  right = descent.order(plan, descent.load(plan, b), perm)
-  return descent.objective(left, right, range(len(left)))
+  plan = plans.make_plan(axes, a)
+  left = plans.load(plan, a)
+  right = plans.order(plan, plans.load(plan, b), perm)
+  return plans.objective(left, right, range(len(left)))

@@ -16,7 +16,14 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from weightspace.match import descent, fitting, frank_wolfe, perms, weights
+from weightspace.match import (
+  descent,
+  fitting,
+  frank_wolfe,
+  perms,
+  plans,
+  weights,
+)
 from weightspace.match.axes import Axes, Perm
 from weightspace.types import Key, Params, Stack
 
@@ -101,10 +108,10 @@ def polish(
 
   Every move raises the sum over pairs, so this ends.
   """
-  plan = descent.make_plan(axes, models[0])
-  loaded = [descent.load(plan, model) for model in models]
+  plan = plans.make_plan(axes, models[0])
+  loaded = [plans.load(plan, model) for model in models]
   found = list(starts)
-  aligned = [descent.order(plan, x, p) for x, p in zip(loaded, found)]
+  aligned = [plans.order(plan, x, p) for x, p in zip(loaded, found)]
   names = [n for n in plan.places if plan.places[n]]
   words = [] if key is None else jax.random.key_data(key).ravel().tolist()
   still: set[int] = set()
@@ -126,7 +133,7 @@ def polish(
       moved = any((step.perm[n] != found[m][n]).any() for n in step.perm)
       still = {m} if moved else still | {m}
       found[m] = step.perm
-      aligned[m] = descent.order(plan, loaded[m], found[m])
+      aligned[m] = plans.order(plan, loaded[m], found[m])
     if len(still) == len(models):
       break
   return found
@@ -148,9 +155,9 @@ def together(
   >>> together(axes, models, match_many(axes, models))
   5.0
   """
-  plan = descent.make_plan(axes, models[0])
+  plan = plans.make_plan(axes, models[0])
   aligned = [
-    descent.order(plan, descent.load(plan, model), perm)
+    plans.order(plan, plans.load(plan, model), perm)
     for model, perm in zip(models, found)
   ]
   total = 0.0

@@ -15,8 +15,8 @@ import numpy as np
 
 from weightspace.match import assignment
 from weightspace.match.axes import Perm, base, blocks, shape
-from weightspace.match.descent import Plan
 from weightspace.match.grams import gram
+from weightspace.match.plans import Plan
 
 
 def step(
@@ -26,7 +26,7 @@ def step(
   name: str,
   solver: str,
   clock: dict[str, float],
-  known: dict[str, Any],
+  known: Any,
 ) -> tuple[Perm, float]:
   """Return the best change of blocks and of what they hold, and its gain.
 

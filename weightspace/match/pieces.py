@@ -95,6 +95,6 @@ def arrays(found: list[Piece], params: Params, xp: Any = np) -> list[Any]:
       if np.iscomplexobj(leaf):
         leaf = xp.stack([leaf.real, leaf.imag], -1)
       kind = np.float64 if leaf.dtype == np.float64 else np.float32
-      wide[piece.path] = leaf.astype(kind)
+      wide[piece.path] = leaf if leaf.dtype == kind else leaf.astype(kind)
     result.append(view(piece, wide[piece.path]))
   return result

@@ -23,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.match import assignment, descent, fitting, perms
+from weightspace.match import assignment, descent, fitting, perms, plans
 from weightspace.match.axes import Axes, Perm, blocks, free, parse
-from weightspace.match.descent import Descent, Plan
+from weightspace.match.descent import Descent
+from weightspace.match.plans import Plan
 from weightspace.types import Key, Params, Stack
 
 Order = Callable[[list[str], int], list[str]]  # (names, sweep) -> names
@@ -98,9 +99,9 @@ def match_weights(
   the nested step are ours.
   """
   _check(axes, a, b, restarts, sweeps)
-  plan = descent.make_plan(axes, a)
+  plan = plans.make_plan(axes, a)
   xp: Any = np if jax.default_backend() == "cpu" else jnp
-  left, right = descent.load(plan, a, xp), descent.load(plan, b, xp)
+  left, right = plans.load(plan, a, xp), plans.load(plan, b, xp)
 
   def run(number: int) -> Descent:
     begin = start if number == 0 else _drawn(axes, b, key, number)
@@ -230,17 +231,15 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
   total = 0.0
   for k, piece in enumerate(plan.pieces):
     x, y = np.asarray(a[k]), np.asarray(b[k])
-    names = [n for n in piece.labels if n in plan.places]
-    if not names:
-      total += descent.objective([x], [y], [0])
+    if not any(label in plan.places for label in piece.labels):
+      total += plans.objective([x], [y], [0])
       continue
-    sizes = (descent.objective([z], [z], [0]) for z in (x, y))
-    found = [float(np.prod(np.sqrt([*sizes])))]
+    squares = [np.square(z, dtype=np.float64) for z in (x, y)]
+    found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
     for axis, label in enumerate(piece.labels):
       if label in plan.places and not blocks(label):
         rest = tuple(i for i in range(x.ndim) if i != axis)
-        squares = (np.square(z, dtype=np.float64).sum(rest) for z in (x, y))
-        norms = [np.sort(np.sqrt(z)) for z in squares]
+        norms = [np.sort(np.sqrt(z.sum(rest))) for z in squares]
         found.append(float(norms[0] @ norms[1]))
     total += min(found)
   return total
