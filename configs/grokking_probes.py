@@ -6,7 +6,8 @@ test accuracy rises long after training accuracy is perfect.  Probed: weight
 norm, effective rank of the first layer, local learning coefficient (Lau et al.
 2023, https://arxiv.org/abs/2308.12108), top eigenvalue.  The numbers aimed at:
 three times the steps or more between the two, and a learning coefficient that
-falls meanwhile, over seeds.
+falls meanwhile, over seeds.  The length of training was chosen at seed 7: with
+10 checkpoints three of five seeds were still rising at 93 %.
 
 python -m experiments.landscape --config=configs/grokking_probes.py
 
@@ -41,7 +42,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "learning_rate": 3e-3,
         "decay": 1.0,
         "every": 10 if tiny else 500,
-        "checkpoints": 3 if tiny else 10,
+        "checkpoints": 3 if tiny else 24,
       },
       "steps": 6 if tiny else 20,
       "langevin": {
