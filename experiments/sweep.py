@@ -4,7 +4,10 @@ The same command again runs what is left; any launcher may be killed, changed
 for another, or started twice.
 
 python -m experiments.sweep --config=FILE --workdir=DIR \\
-  [--launcher=local] [--workers=2]
+  [--launcher=local|ray|slurm|print] [--workers=2]
+
+What is not said on the command line may be in the config, as LAUNCH, {name:
+value}: `LAUNCH = {"hosts": 4, "chips": 4}`.
 """
 
 import os
@@ -62,9 +65,9 @@ def run(values: Any) -> int:
   sweep = units.Sweep(experiment, values.config, expand(values.config))
   rest = (f"--data_dir={values.data_dir}",) if values.data_dir else ()
   queue = plan(sweep, values.workdir, rest)
-  options = launchers.Options(values.workers, values.retries, values.pin)
+  options = launchers.settle(launch, _options(values))
   if values.launcher == "print":
-    launch(queue, options, lambda outcome: None)
+    launch(jobs.left(queue), options, lambda outcome: None)
     return 0
   for job, unit in zip(queue, sweep.units):
     jobs.describe(job, unit.overrides)
@@ -72,6 +75,32 @@ def run(values: Any) -> int:
   board = sweep_board.Board(len(queue), len(waiting), options.workers)
   launch(waiting, options, board.tell)
   return board.summary()
+
+
+def _options(values: Any) -> launchers.Options:
+  """Return what the command line says, or else the config's LAUNCH.
+
+  Raises:
+    ValueError: for a name in LAUNCH that is no option, or a --set without `=`.
+  """
+  known: dict[str, Any] = {"workers": os.cpu_count() or 1}
+  config = units.load(values.config.partition(":")[0])
+  for name, value in getattr(config, "LAUNCH", {}).items():
+    if name not in launchers.Options._fields:
+      expected = ", ".join(launchers.Options._fields)
+      raise ValueError(f"LAUNCH: {name!r}, expected one of {expected}")
+    known[name] = value
+  settings = dict(known.pop("settings", {}))
+  for word in getattr(values, "set", None) or ():
+    name, equals, value = word.partition("=")
+    if not (name and equals):
+      raise ValueError(f"--set: {word!r}, expected NAME=VALUE")
+    settings[name] = value
+  for name in launchers.Options._fields:
+    value = getattr(values, name, None)
+    if name != "settings" and value is not None:
+      known[name] = value
+  return launchers.Options(**known, settings=settings)
 
 
 def _experiments() -> dict[str, str]:
@@ -90,9 +119,15 @@ if __name__ == "__main__":
   flags.DEFINE_enum(
     "launcher", "local", list(launchers.LAUNCHERS), "Where units run."
   )
-  flags.DEFINE_integer("workers", os.cpu_count() or 1, "Units at a time.")
-  flags.DEFINE_integer("retries", 1, "Further attempts at a unit that fails.")
-  flags.DEFINE_bool("pin", True, "Give each worker cores of its own.")
+  flags.DEFINE_integer("workers", None, "Units at a time; one for each core.")
+  flags.DEFINE_integer("retries", None, "Further attempts at what fails; 1.")
+  flags.DEFINE_bool("pin", None, "Give each worker cores of its own; yes.")
+  flags.DEFINE_integer("hosts", None, "Processes of a unit, on a host each; 1.")
+  flags.DEFINE_integer("chips", None, "Accelerators of each host it takes; 0.")
+  flags.DEFINE_enum(
+    "render", None, ["shell", "gcloud", "jobset", "xmanager"], "What to print."
+  )
+  flags.DEFINE_multi_string("set", None, "NAME=VALUE of the launcher's own.")
   flags.DEFINE_string("data_dir", None, "Folder with the data sets' files.")
   flags.DEFINE_string("workdir", "runs/sweep", "Folder of the sweep.")
   flags.mark_flag_as_required("config")

@@ -279,7 +279,7 @@ def test_a_hundred_kills_lose_nothing(tmp_path):
 @pytest.mark.parametrize(
   "values, message",
   [
-    ({"launcher": "slow"}, "--launcher: 'slow', expected one of local, print"),
+    ({"launcher": "slow"}, "--launcher: 'slow', expected one of local, ray, "),
     ({"workers": 0}, "--workers: 0"),
     ({"config": "nowhere.py"}, "'nowhere.py' is no file"),
     ({"config": str(ROOT / "configs/model_soups.py")}, "no sweep"),

@@ -1,0 +1,76 @@
+"""Turns: units run in so many slots, the failed and the busy ones again.
+
+What a slot is, is the launcher's affair: cores of this machine, or a gang of
+hosts.
+
+>>> from experiments.jobs import Job, Outcome
+>>> fails = iter(["failed", "busy", "done"])
+>>> job = Job("a", ["true"], "/tmp")
+>>> run = lambda job, slot: Outcome(job.id, next(fails), 1.0)
+>>> take([job], [None], run, retries=1, tell=print, patience=0.0)
+Outcome(id='a', state='done', seconds=1.0, said='')
+"""
+
+import collections
+import concurrent.futures
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from experiments.jobs import Job, Outcome
+from experiments.launchers import Tell
+
+PATIENCE = 0.5  # seconds until a busy unit is looked at again
+
+
+def take(
+  queue: Sequence[Job],
+  slots: Sequence[Any],
+  run: Callable[[Job, Any], Outcome],
+  retries: int,
+  tell: Tell,
+  patience: float = PATIENCE,
+) -> None:
+  """Run each job in a slot that is free; tell the outcome of each once.
+
+  A unit that fails is tried again after the others; one that another launcher
+  is at is looked at again until it is done.
+
+  Args:
+    queue: the jobs.
+    slots: as many units as these run at a time.
+    run: `run(job, slot)` waits for the end of an attempt.
+    retries: further attempts at a unit that fails.
+    tell: called with each outcome.
+    patience: seconds to wait where all that ended were busy.
+  """
+  waiting, free = collections.deque(queue), collections.deque(slots)
+  tries = dict.fromkeys((job.id for job in queue), retries)
+  running: dict[Any, tuple[Job, Any]] = {}
+  with concurrent.futures.ThreadPoolExecutor(len(slots)) as pool:
+    while waiting or running:
+      while waiting and free:
+        job, slot = waiting.popleft(), free.popleft()
+        running[pool.submit(run, job, slot)] = job, slot
+      ended, _ = concurrent.futures.wait(
+        running, return_when=concurrent.futures.FIRST_COMPLETED
+      )
+      for future in ended:
+        job, slot = running.pop(future)
+        free.append(slot)
+        if again(future.result(), tries):
+          waiting.append(job)
+        else:
+          tell(future.result())
+      if all(future.result().state == "busy" for future in ended):
+        time.sleep(patience)
+
+
+def again(outcome: Outcome, tries: dict[str, int]) -> bool:
+  """Tell whether a unit is to be attempted again, and count it."""
+  if outcome.state == "busy":
+    return True
+  if outcome.state == "failed" and tries[outcome.id] > 0:
+    tries[outcome.id] -= 1
+    return True
+  return False
