@@ -64,9 +64,15 @@ def cells(run: runs.Run) -> dict[str, np.ndarray]:
 
 
 def values(run: runs.Run, name: str, width: float, batch: int) -> np.ndarray:
-  """Return a measure of each seed, or of each independent pair, of a cell."""
-  found = landscape_models.lines(run, name, width=f"{width:g}", batch=batch)
-  return np.array([x[name] for x in found if x.get("pair") != "twins"])
+  """Return a measure of each seed, or of each independent pair, of a cell.
+
+  Without those where it has no value, such as the similarity of outputs that
+  are constant; where none has one, NaN.
+  """
+  lines = landscape_models.lines(run, name, width=f"{width:g}", batch=batch)
+  found = np.array([x[name] for x in lines if x.get("pair") != "twins"], float)
+  known = found[~np.isnan(found)]
+  return known if known.size else found
 
 
 def labels(run: runs.Run, grid: dict[str, np.ndarray]) -> np.ndarray:
