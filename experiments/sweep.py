@@ -43,8 +43,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise ValueError(f"unexpected argument {argv[1]!r}, expected flags only")
     sys.exit(run(flags.FLAGS))
-  except (ValueError, OSError) as error:
+  except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
+    sys.exit(app.USAGE)
+  except OSError as error:
+    print(f"error: {flags.FLAGS.workdir}: {error}", file=sys.stderr)
     sys.exit(app.USAGE)
   except KeyboardInterrupt:
     print("\nstopped; the same command goes on", file=sys.stderr)

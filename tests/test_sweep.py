@@ -1,11 +1,8 @@
 """Sweeps: units by content, run once each whatever is killed."""
 
-import collections
 import json
 import os
 import pathlib
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,13 +11,11 @@ import types
 import ml_collections
 import numpy as np
 import pytest
+from sweeping import ROOT, SQUARES, completed, flags, results
 
 from configs import search
 from experiments import jobs, launchers, sweep, sweep_board, units
 from experiments.launchers import local
-
-ROOT = pathlib.Path(__file__).parents[1]
-SQUARES = str(ROOT / "tests/sweeps/squares.py")
 
 
 def config_of(function, **values):
@@ -103,39 +98,9 @@ def test_ten_thousand_units_expand_quickly():
   assert len(sweep.expand(config_of(many))) == 10_000
 
 
-def flags(workdir, **values):
-  defaults = {
-    "config": SQUARES,
-    "experiment": None,
-    "launcher": "local",
-    "workers": 2,
-    "retries": 1,
-    "pin": True,
-    "data_dir": None,
-    "workdir": str(workdir),
-  }
-  return types.SimpleNamespace(**(defaults | values))
-
-
 @pytest.fixture(autouse=True)
 def from_the_root(monkeypatch):
   monkeypatch.chdir(ROOT)
-
-
-def completed(workdir) -> collections.Counter:
-  """How often each unit ran to its end."""
-  return collections.Counter(
-    {
-      path.parts[-4]: len(path.read_text().splitlines())
-      for path in workdir.glob("*/quick/run/completed.txt")
-    }
-  )
-
-
-def results(workdir) -> list[bytes]:
-  return sorted(
-    path.read_bytes() for path in workdir.glob("*/quick/run/result.json")
-  )
 
 
 def test_a_sweep_runs_every_unit_once(tmp_path, capsys):
@@ -233,47 +198,6 @@ def test_a_killed_launcher_leaves_its_unit_at_work(tmp_path):
   local.launch([job], launchers.Options(1), told.append)
   assert [outcome.state for outcome in told] == ["done"]
   assert completed(tmp_path)["a"] == 1
-
-
-def kill_units(workdir):
-  """Kill the processes of units, as `pkill` does."""
-  for process in filter(str.isdigit, os.listdir("/proc")):
-    try:
-      words = pathlib.Path("/proc", process, "cmdline").read_text()
-      if f"--workdir={workdir}/" in words and "sweeps.quick" in words:
-        os.kill(int(process), signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError):
-      pass
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds them in /proc")
-def test_a_hundred_kills_lose_nothing(tmp_path):
-  """Launchers and units are killed at random; every result is there, once."""
-  whole, broken = tmp_path / "whole", tmp_path / "broken"
-  assert sweep.run(flags(whole)) == 0
-  rng, kills, wholes = np.random.default_rng(0), 0, 0
-  config = f"{SQUARES}:seconds=0.2"
-  command = [sys.executable, "-m", "experiments.sweep", f"--config={config}"]
-  command += ["--workers=2", f"--workdir={broken}"]
-  while kills < 100:
-    if len(results(broken)) == 4:
-      assert set(completed(broken).values()) == {1}
-      shutil.rmtree(broken)
-      wholes += 1
-    launcher = subprocess.Popen(
-      command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    time.sleep(0.4 + 0.8 * rng.random())
-    if rng.random() < 0.5:
-      kill_units(broken)
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    kills += 1
-  assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
-  assert results(broken) == results(whole)
-  assert set(completed(broken).values()) == {1}
-  assert wholes > 3  # the kills fell among units at work
 
 
 @pytest.mark.parametrize(

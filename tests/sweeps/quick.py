@@ -10,15 +10,22 @@ import sys
 import time
 
 
-def main(argv: list[str]) -> None:
+def read(argv: list[str]) -> dict[str, str]:
+  """Return the flags, with the config's argument among them."""
   flags = dict(word[2:].split("=", 1) for word in argv)
   given = flags.get("config", "").partition(":")[2]
   for pair in filter(None, given.split(",")):
     name, _, value = pair.partition("=")
     flags.setdefault(f"config.{name}", value)
+  flags.setdefault("config.seconds", "0")
+  return flags
+
+
+def main(argv: list[str]) -> None:
+  flags = read(argv)
   folder = pathlib.Path(flags["workdir"], "quick", "run")
   folder.mkdir(parents=True, exist_ok=True)
-  time.sleep(float(flags.get("config.seconds", 0)))
+  time.sleep(float(flags["config.seconds"]))
   if flags.get("config.kind") == "always fails":
     raise SystemExit("this unit fails always")
   if flags.get("config.kind") == "fails once" and not (folder / "x").exists():
