@@ -5,6 +5,9 @@ import setuptools
 EXTRAS = {
   "data": ["scikit-learn>=1.5"],
   "figures": ["matplotlib>=3.9"],
+  # Launchers of sweeps (experiments/launchers/).
+  "ray": ["ray>=2.60"],
+  "slurm": ["submitit>=1.5"],
   "dev": [
     "hypothesis>=6.100",
     "mypy>=1.15",
@@ -12,10 +15,12 @@ EXTRAS = {
     "pytest-xdist>=3.6",
     "ruff>=0.9",
   ],
-  # Other tools that tests and benchmarks compare with, at these versions.
+  # Other tools that tests run or compare with, at these versions.
   "engines": [
     "mergekit==0.1.5",
     "peft>=0.17",
+    "ray==2.60.0",
+    "submitit==1.5.4",
     "torch==2.13.0",
     "transformers>=5",
   ],

@@ -225,12 +225,6 @@ def test_print_gives_commands_that_a_shell_runs(tmp_path, capsys):
   assert results(tmp_path / "s") == [b'{"seed": 2, "square": 4}']
 
 
-def test_cores_are_shared_out(monkeypatch):
-  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-  assert local.shares(2) == [[0, 2], [1, 3]]
-  assert local.shares(8) == [None] * 8
-
-
 def test_time_to_go_is_told(capsys):
   board = sweep_board.Board(4, 4, 2)
   board.tell(jobs.Outcome("a", "done", 10.0))

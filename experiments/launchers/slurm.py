@@ -58,6 +58,7 @@ class Task(NamedTuple):
 
 def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
   """Run jobs as tasks of SLURM; tell the outcome of each once."""
+  check(options)
   if not queue:
     return
   executor = _executor(queue, options)
@@ -95,15 +96,6 @@ def _executor(queue: Sequence[Job], options: Options) -> Any:
   import submitit
 
   cluster, minutes, sbatch = (options.settings[name] for name in SETTINGS)
-  if cluster not in ("slurm", "local"):
-    raise ValueError(f"--set=cluster={cluster}, expected slurm or local")
-  if cluster == "slurm" and not shutil.which("sbatch"):
-    raise ValueError(
-      "--launcher: 'slurm' finds no sbatch here, expected a SLURM login node"
-      " (or --set=cluster=local)"
-    )
-  if not minutes.isdecimal() or not int(minutes):
-    raise ValueError(f"--set=minutes={minutes}, expected a whole number")
   folder = pathlib.Path(queue[0].folder).parent / ".submitit" / "%j"
   executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
   spread = cluster == "slurm"  # the local executor has one node
@@ -118,6 +110,21 @@ def _executor(queue: Sequence[Job], options: Options) -> Any:
   if options.chips:
     executor.update_parameters(gpus_per_node=options.chips)
   return executor
+
+
+def check(options: Options) -> None:
+  """Raise a ValueError for settings that no SLURM would take, or without it."""
+  cluster, minutes, sbatch = (options.settings[name] for name in SETTINGS)
+  if cluster not in ("slurm", "local"):
+    raise ValueError(f"--set=cluster={cluster}, expected slurm or local")
+  if not minutes.isdecimal() or not int(minutes):
+    raise ValueError(f"--set=minutes={minutes}, expected a whole number")
+  _pairs(sbatch)
+  if cluster == "slurm" and not shutil.which("sbatch"):
+    raise ValueError(
+      "--launcher: 'slurm' finds no sbatch here, expected a SLURM login node"
+      " (or --set=cluster=local)"
+    )
 
 
 def _pairs(text: str) -> dict[str, str]:
