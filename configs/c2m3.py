@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.update({"title": "Many models at once", "paper": PAPER})
   config.seeds = 2 if tiny else 10
   config.judge = "many"
+  config.examples = 200 if tiny else 10_000
   config.claim = (
     "The mean of four models matched all at once is more accurate than the mean"
     " of the same models each matched to the first."

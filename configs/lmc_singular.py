@@ -28,6 +28,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "Why matching works", "paper": PAPER})
   config.judge, config.singular = "singular", True
+  config.examples = 200 if tiny else 10_000
   config.claim = (
     "Weight matching lowers the distance of two models by less than a quarter,"
     " aligns their leading singular directions, and takes most of the barrier."

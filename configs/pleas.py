@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "Layers by least squares", "paper": PAPER})
   config.judge = "least_squares"
+  config.examples = 200 if tiny else 10_000
   config.claim = (
     "Layer-wise least squares after matching are more accurate than the mean of"
     " the matched models."

@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     "The barrier left by weight matching is smaller in a wider MLP."
   )
   config.judge = "width"
+  config.examples = 200 if tiny else 10_000
   config.methods = ("naive", "weights")
   widths = (4, 16) if tiny else (32, 64, 128, 256)
   return rebasin.sweep(config, "width", {n: (n,) * 3 for n in widths})

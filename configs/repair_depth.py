@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "REPAIR by depth", "paper": PAPER, "judge": "repair"})
   config.seeds = 2 if tiny else 10
+  config.examples = 200 if tiny else 10_000
   config.claim = (
     "REPAIR raises the accuracy of the mean of matched MLPs at every depth."
   )
