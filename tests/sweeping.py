@@ -1,16 +1,21 @@
 """What the tests of sweeps share: flags, commands, and what units left."""
 
 import collections
+import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import time
 import types
 
 ROOT = pathlib.Path(__file__).parents[1]
 SQUARES = str(ROOT / "tests/sweeps/squares.py")
 TROUBLE = str(ROOT / "tests/sweeps/trouble.py")
+PAIR = str(ROOT / "tests/sweeps/pair.py")
 STEPS = "--experiment=tests.sweeps.steps"
+GANG = "--experiment=tests.sweeps.gang", "--hosts=2"
 
 
 def flags(workdir, **values):
@@ -26,21 +31,33 @@ def flags(workdir, **values):
   return types.SimpleNamespace(**(defaults | values))
 
 
-def command(workdir, *more, config=SQUARES):
+def command(workdir, *more, config=SQUARES, python=sys.executable):
   """Return the command line of a sweep of four units in steps."""
-  words = [sys.executable, "-m", "experiments.sweep", f"--config={config}"]
-  return [*words, STEPS, f"--workdir={workdir}", "--workers=2", *more]
+  words = [python, "-m", "experiments.sweep", f"--config={config}", STEPS]
+  return [*words, f"--workdir={workdir}", "--workers=2", *more]
 
 
-def sweep(workdir, *more, config=SQUARES, **options):
+def sweep(workdir, *more, env=None, **options):
   """Run a sweep's command to its end."""
   return subprocess.run(
-    command(workdir, *more, config=config),
+    command(workdir, *more, **options),
     cwd=ROOT,
+    env=env,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    **options,
+    timeout=300,
+  )
+
+
+def start(workdir, *more, env=None, **options):
+  """Start a launcher; it prints nowhere."""
+  return subprocess.Popen(
+    command(workdir, *more, **options),
+    cwd=ROOT,
+    env=env,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
   )
 
 
@@ -76,3 +93,48 @@ def attempts(workdir) -> list[int]:
     for path in workdir.glob("*/attempts.jsonl")
     for line in path.read_text().splitlines()
   ]
+
+
+def processes(workdir, module="tests.sweeps.steps") -> list[int]:
+  """Return the processes of units at work in a sweep's folder."""
+  found = []
+  for process in filter(str.isdigit, os.listdir("/proc")):
+    with contextlib.suppress(OSError):
+      words = pathlib.Path("/proc", process, "cmdline").read_text().split("\0")
+      # The name stands behind -m: a starter has it further on.
+      if words[1:3] == ["-m", module]:
+        if any(word.startswith(f"--workdir={workdir}/") for word in words):
+          found.append(int(process))
+  return found
+
+
+def parent(process: int) -> int:
+  """Return who started a process."""
+  text = pathlib.Path("/proc", str(process), "stat").read_text()
+  return int(text.rpartition(")")[2].split()[1])
+
+
+def until(condition, seconds=60):
+  """Wait for what a test is about; return it."""
+  end = time.monotonic() + seconds
+  while not (found := condition()):
+    assert time.monotonic() < end, "it does not come"
+    time.sleep(0.005)
+  return found
+
+
+def settled(workdir, whole, *more, **options):
+  """Check that the command ends with every unit done once, the same."""
+  done = sweep(workdir, *more, **options)
+  assert done.returncode == 0, done.stdout
+  assert left(workdir) == whole
+  assert max(completed(workdir).values()) == 1
+  assert not list(workdir.glob("*/*/run/clash"))
+  return done.stdout
+
+
+def gangs(workdir) -> list[float]:
+  """Return what each of the units on several hosts found, done once."""
+  assert max(completed(workdir).values()) == 1
+  found = [json.loads(path) for path in results(workdir)]
+  return [one["found"] for one in found]

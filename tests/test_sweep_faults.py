@@ -6,7 +6,6 @@ the command line, and kills are `kill -9`.
 
 import contextlib
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,11 @@ from sweeping import (
   command,
   completed,
   left,
+  processes,
+  settled,
+  start,
   sweep,
+  until,
 )
 
 IN_PROC = pytest.mark.skipif(
@@ -46,44 +49,6 @@ def whole(tmp_path_factory):
   return left(folder)
 
 
-def settled(folder, whole):
-  """Check that the same command ends with every unit done once, the same."""
-  done = sweep(folder)
-  assert done.returncode == 0, done.stdout
-  assert left(folder) == whole
-  assert max(completed(folder).values()) == 1
-  assert not list(folder.glob("*/*/run/clash"))
-  return done.stdout
-
-
-def units(folder):
-  """Return the processes of units at work in a sweep's folder."""
-  found = []
-  for process in filter(str.isdigit, os.listdir("/proc")):
-    with contextlib.suppress(OSError):
-      words = pathlib.Path("/proc", process, "cmdline").read_text().split("\0")
-      if "tests.sweeps.steps" in words:
-        if any(word.startswith(f"--workdir={folder}/") for word in words):
-          found.append(int(process))
-  return found
-
-
-def until(condition, seconds=60):
-  """Wait for what the test is about."""
-  end = time.monotonic() + seconds
-  while not (found := condition()):
-    assert time.monotonic() < end, "it does not come"
-    time.sleep(0.005)
-  return found
-
-
-def start(folder, *more, config=SQUARES):
-  """Start a launcher; it prints nowhere."""
-  return subprocess.Popen(
-    command(folder, *more, config=config), cwd=ROOT, stdout=subprocess.DEVNULL
-  )
-
-
 @pytest.mark.parametrize("moment", ["checkpoint", "result"])
 def test_a_kill_in_the_middle_of_a_write(tmp_path, whole, moment):
   """Half of the file is there, aside; the attempt after it goes on."""
@@ -100,7 +65,7 @@ def test_a_kill_in_the_middle_of_a_write(tmp_path, whole, moment):
 @IN_PROC
 def test_a_kill_of_a_worker_is_tried_again_by_its_launcher(tmp_path, whole):
   launcher = start(tmp_path, config=f"{SQUARES}:seconds=1")
-  os.kill(until(lambda: units(tmp_path))[0], signal.SIGKILL)
+  os.kill(until(lambda: processes(tmp_path))[0], signal.SIGKILL)
   assert launcher.wait(60) == 0
   assert sorted(attempts(tmp_path)) == [-signal.SIGKILL, 0, 0, 0, 0]
   settled(tmp_path, whole)
@@ -111,10 +76,10 @@ def test_a_kill_of_the_launcher_leaves_units_that_the_next_waits_for(
   tmp_path, whole
 ):
   launcher = start(tmp_path, config=f"{SQUARES}:seconds=1")
-  until(lambda: len(units(tmp_path)) == 2)
+  until(lambda: len(processes(tmp_path)) == 2)
   launcher.kill()
   launcher.wait()
-  assert len(units(tmp_path)) == 2
+  assert len(processes(tmp_path)) == 2
   settled(tmp_path, whole)
   assert attempts(tmp_path) == [0, 0]  # it saw two begin; two went on alone
 
@@ -131,11 +96,11 @@ def test_a_hundred_kills_lose_nothing(tmp_path, whole):
     if launcher.poll() is None and rng.random() < 0.2:
       launcher.kill()
       kills += launcher.wait() == -signal.SIGKILL
-    elif at_work := units(tmp_path):
+    elif at_work := processes(tmp_path):
       os.kill(at_work[rng.integers(len(at_work))], signal.SIGKILL)
       kills += 1
     if launcher.poll() == 0:
-      until(lambda: not units(tmp_path))
+      until(lambda: not processes(tmp_path))
       assert left(tmp_path) == whole
       assert max(completed(tmp_path).values()) == 1
       assert not list(tmp_path.glob("*/*/run/clash"))

@@ -26,6 +26,7 @@ SETTINGS = {
   "minutes": "60",  # until a task is stopped and queued again
   "sbatch": "",  # more of sbatch's options: "partition=long account=me"
 }
+TIMES = 99  # that a task may run out of its minutes
 POLL = 1.0  # seconds between looks at the tasks
 
 
@@ -97,7 +98,12 @@ def _executor(queue: Sequence[Job], options: Options) -> Any:
 
   cluster, minutes, sbatch = (options.settings[name] for name in SETTINGS)
   folder = pathlib.Path(queue[0].folder).parent / ".submitit" / "%j"
-  executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+  executor = submitit.AutoExecutor(
+    folder=folder,
+    cluster=cluster,
+    slurm_max_num_timeout=TIMES,
+    local_max_num_timeout=TIMES,
+  )
   spread = cluster == "slurm"  # the local executor has one node
   executor.update_parameters(
     name="weightspace",
