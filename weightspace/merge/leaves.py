@@ -23,6 +23,7 @@ Leaf = jax.Array | tuple[Any, ...]  # [M, ...], or M arrays [...]
 
 PIECE = 2**18  # entries of a leaf that are looked at at once, to stay in cache
 MERGED = 2**20  # entries that are merged at once
+STACKED = 8  # models that are stacked in one pass
 ALIGNMENT = 64  # bytes, of arrays that XLA takes as they are
 
 
@@ -37,8 +38,19 @@ def is_number(x: Leaf) -> bool:
 
 
 def stacked(x: Leaf) -> jax.Array:
-  """Return a leaf as one array [M, ...]."""
-  return jnp.stack(x) if isinstance(x, tuple) else x
+  """Return a leaf as one array [M, ...].
+
+  XLA on the CPU sees through a stack of few arrays; of more, it makes each one
+  and copies it.  Written one after the other they are made in place.
+  """
+  if not isinstance(x, tuple):
+    return x
+  if len(x) <= STACKED or not trees.inexact(x[0]):
+    return jnp.stack(x)
+  stack = jnp.zeros((len(x), *x[0].shape), x[0].dtype)
+  for index, one in enumerate(x):
+    stack = jax.lax.dynamic_update_index_in_dim(stack, one, index, 0)
+  return stack
 
 
 def entrywise(step: steps.Step) -> bool:
