@@ -65,12 +65,14 @@ def write_models(folder: str, params: int, models: int) -> None:
       np.save(pathlib.Path(folder, f"{name}-{index:04d}.npy"), bits)
 
 
-def read_models(folder: str) -> dict[str, dict[str, np.ndarray]]:
-  """Return {model: {leaf: bits}}, in memory."""
-  found: dict[str, dict[str, np.ndarray]] = {}
+def read_models(
+  folder: str, convert: Callable[[np.ndarray], Any] = lambda bits: bits
+) -> dict[str, dict[str, Any]]:
+  """Return {model: {leaf: bits}} in memory, each leaf converted as it comes."""
+  found: dict[str, dict[str, Any]] = {}
   for path in sorted(pathlib.Path(folder).glob("*.npy")):
     name, index = path.stem.split("-")
-    found.setdefault(name, {})[f"layer_{index}"] = np.load(path)
+    found.setdefault(name, {})[f"layer_{index}"] = convert(np.load(path))
   return found
 
 
@@ -80,10 +82,7 @@ def trees(folder: str) -> tuple[Any, list[Any]]:
   import ml_dtypes
 
   half: Any = ml_dtypes.bfloat16
-  found = {
-    name: {p: jnp.asarray(x.view(half)) for p, x in tree.items()}
-    for name, tree in read_models(folder).items()
-  }
+  found = read_models(folder, lambda bits: jnp.array(bits.view(half)))
   return found.pop("base"), list(found.values())
 
 
