@@ -1,247 +1,120 @@
 """Matching: weight matching against the published loop, as ratios in one run.
 
-Both match Gaussian models, the hardest there are: `match_weights`; the
-published algorithm as a faithful host loop, one array operation after the
-other; and the floor, the same products and assignments as `match_weights` and
-nothing else.
-Then many pairs in one call, the time of tracing, and cost against size.
+`match_weights`; the published algorithm as a faithful host loop, one array
+operation after the other; its authors' code, where a Python that runs it is
+given; and the floor: the arithmetic of the products and the assignments of
+`match_weights`, and nothing else.  Then many pairs in one call, the time of
+tracing, and cost against size.
 
-  python -m benchmarks.matching [--models=mlp,resnet20x4]
+  python -m benchmarks.matching [--peer_python=... --peer_source=.../src]
 """
 
 import argparse
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import scipy.optimize
 
-from benchmarks import contenders, report
+from benchmarks import contenders, matching_cost, report
+from benchmarks import matching_work as work
 
-MODELS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-  "mlp": ("mlp", {"hidden": (512, 512, 512)}, (28, 28, 1)),
-  "resnet20x4": ("resnet", {"width": 4}, (32, 32, 3)),
-  "resnet20x8": ("resnet", {"width": 8}, (32, 32, 3)),
-  "small": ("mlp", {"hidden": (128, 128, 128)}, (28, 28, 1)),
-}
 TARGETS = {"mlp": 1.5, "resnet20x4": 3.0, "resnet20x8": 2.0}
 START = ["-m", "benchmarks.matching", "--contender"]
 
 
-def problem(name: str, seed: int = 0) -> tuple[Any, Any, Any]:
-  """Return the axes and two Gaussian models."""
-  import jax
-
-  import weightspace as ws
-
-  kind, hyper, image = MODELS[name]
-  model = ws.models.build(kind, **hyper)
-  x = jax.ShapeDtypeStruct((1, *image), np.float32)
-  shapes = jax.eval_shape(model.module.init, jax.random.key(0), x)["params"]
-  axes = ws.match.trace_axes(model.apply, shapes, x)
-
-  def draw(seed: int) -> Any:
-    stream = np.random.default_rng(seed)
-    return jax.tree.map(
-      lambda s: stream.normal(
-        scale=np.prod(s.shape[:-1]) ** -0.5, size=s.shape
-      ).astype(np.float32),
-      shapes,
-    )
-
-  return axes, draw(2 * seed), draw(2 * seed + 1)
+def commands(
+  names: list[str], model: str, options: argparse.Namespace, folder: str
+) -> dict[str, list[str]]:
+  """Return the command of each contender; the peer's, where it is given."""
+  found = {n: [sys.executable, *START, n, model] for n in names}
+  if options.peer_python and "published" in names:
+    path = os.path.join(folder, f"{model}.npz")
+    write_problem(path, model)
+    peer = ["-m", "benchmarks.matching_peer", path, options.peer_source]
+    found["peer"] = [options.peer_python, *peer]
+  return found
 
 
-def weightspace(name: str) -> Callable[[], Any]:
-  """Match by `match_weights`, in drawn orders."""
-  import jax
-
-  import weightspace as ws
-
-  axes, a, b = problem(name)
-  return lambda: ws.match.match_weights(axes, a, b, jax.random.key(0))
-
-
-def published(name: str) -> Callable[[], Any]:
-  """Match by the published loop, in the same orders."""
-  axes, a, b = problem(name)
-  return lambda: loop(axes, a, b, drawn)
-
-
-def drawn(names: list[str], sweep: int) -> list[str]:
-  """Return the names in the order that `match_weights` draws for key 0."""
-  import jax
-
-  words = np.asarray(jax.random.key_data(jax.random.key(0))).ravel().tolist()
-  stream = np.random.Generator(np.random.Philox([*words, sweep]))
-  return [names[k] for k in stream.permutation(len(names))]
-
-
-def loop(axes: Any, a: Any, b: Any, order: Any) -> tuple[Any, float]:
-  """Match as algorithm 1 of Git Re-Basin is published, step by step.
-
-  Every sweep solves for every permutation; each term takes the second model
-  along all its other axes; the gain is read off products with an identity.
-
-  Returns:
-    The permutations, and the objective of the last solve of each.
-  """
-  import jax.numpy as jnp
-
+def write_problem(path: str, model: str) -> None:
+  """Write two models and their axes, for a Python without this package."""
   from weightspace import trees
 
-  left, right = trees.named(a), trees.named(b)
-  words = {p: text.split() for p, text in trees.named(axes.tree).items()}
-  names = [n for n in axes.sizes if n not in axes.pins]
-  perms = {n: jnp.arange(axes.sizes[n]) for n in names}
-
-  def permuted(path: str, skip: int) -> Any:
-    w = jnp.asarray(right[path])
-    for axis, word in enumerate(words[path]):
-      if word in perms and axis != skip:
-        w = jnp.take(w, perms[word], axis=axis)
-    return w
-
-  for sweep in range(100):
-    progress = False
-    for name in order(names, sweep):
-      n = axes.sizes[name]
-      gains = jnp.zeros((n, n))
-      for path, row in words.items():
-        for axis, word in enumerate(row):
-          if word == name:
-            u = jnp.moveaxis(jnp.asarray(left[path]), axis, 0).reshape(n, -1)
-            v = jnp.moveaxis(permuted(path, axis), axis, 0).reshape(n, -1)
-            gains += u @ v.T
-      _, found = scipy.optimize.linear_sum_assignment(
-        np.asarray(gains), maximize=True
-      )
-      before = jnp.vdot(gains, jnp.eye(n)[perms[name]])
-      after = jnp.vdot(gains, jnp.eye(n)[found, :])
-      progress = progress or bool(after > before + 1e-12)
-      perms[name] = jnp.asarray(found)
-    if not progress:
-      break
-  total = sum(
-    float(np.vdot(np.asarray(left[p], np.float64), np.asarray(permuted(p, -1))))
-    for p in words
-  )
-  return perms, total
+  axes, a, b = work.problem(model)
+  held = {f"a:{n}": x for n, x in trees.named(a).items()}
+  held |= {f"b:{n}": x for n, x in trees.named(b).items()}
+  rows = {
+    path: [n if n in axes.sizes and n not in axes.pins else None for n in row]
+    for path, row in (
+      (path, text.split()) for path, text in trees.named(axes.tree).items()
+    )
+  }
+  np.savez(path, axes=json.dumps(rows), **held)
 
 
-def floor(name: str) -> Callable[[], Any]:
-  """Do the products and the assignments of `match_weights`, recorded before."""
-  from weightspace.match import assignment, grams
-
-  products: list[Any] = []
-  problems: list[Any] = []
-  gram, solve = grams.gram, assignment.solve
-
-  def record_gram(a: Any, b: Any, axis: int, batch: Any) -> Any:
-    products.append((a, b, axis, batch))
-    return gram(a, b, axis, batch)
-
-  def record_solve(gains: Any, solver: str = "scipy") -> Any:
-    problems.append(np.array(gains))
-    return solve(gains, solver)
-
-  run = weightspace(name)
-  grams.gram, assignment.solve = record_gram, record_solve
-  run()
-  grams.gram, assignment.solve = gram, solve
-
-  def again() -> None:
-    for item in products:
-      gram(*item)
-    for gains in problems:
-      solve(gains)
-
-  return again
-
-
-def together(name: str) -> Callable[[], Any]:
-  """Match sixteen pairs in one call."""
-  import weightspace as ws
-
-  axes, a, models = _pairs(name)
-  return lambda: ws.match.match_pairs(axes, a, models)
-
-
-def one_by_one(name: str) -> Callable[[], Any]:
-  """Match sixteen pairs in sixteen calls."""
-  import weightspace as ws
-
-  axes, a, models = _pairs(name)
-  return lambda: [ws.match.match_weights(axes, a, b) for b in models]
-
-
-def _pairs(name: str) -> Any:
-  axes, a, _ = problem(name)
-  return axes, a, [problem(name, seed)[2] for seed in range(16)]
-
-
-RUNS = {
-  "weightspace": weightspace,
-  "published": published,
-  "floor": floor,
-  "together": together,
-  "one_by_one": one_by_one,
-}
-
-
-def race(names: list[str], model: str, repeats: int) -> dict[str, Any]:
-  """Return the median turn of each contender."""
-  commands = {n: [sys.executable, *START, n, model] for n in names}
-  turns = contenders.alternate(commands, repeats)
-  return {name: contenders.median(all_) for name, all_ in turns.items()}
-
-
-def first(name: str, model: str) -> float:
+def first(command: list[str]) -> float:
   """Return the seconds of the first call in a fresh process."""
-  command = [sys.executable, *START, name, model, "--first"]
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  done = subprocess.run(
+    [*command, "--first"], capture_output=True, text=True, check=True
+  )
   return float(done.stdout.split()[-1])
 
 
-def section(options: argparse.Namespace) -> str:
-  """Race on each model; return the section of BENCHMARKS.md."""
-  rows = []
-  for model in options.models.split(","):
-    found = race(["weightspace", "published", "floor"], model, options.repeats)
-    own, other, least = (
-      found[n] for n in ("weightspace", "published", "floor")
+def share(model: str) -> float:
+  """Return the share of a warm call that the assignments take."""
+  run = work.weightspace(model)
+  run()
+  began = time.perf_counter()
+  taken = run().seconds["assignment"]
+  return float(taken / (time.perf_counter() - began))
+
+
+def rows(
+  model: str, options: argparse.Namespace, folder: str
+) -> list[tuple[str, ...]]:
+  """Race on one model; return a row for each contender."""
+  starts = commands(
+    ["weightspace", "published", "floor"], model, options, folder
+  )
+  turns = contenders.alternate(starts, options.repeats)
+  found = {name: contenders.median(all_) for name, all_ in turns.items()}
+  own = found["weightspace"]
+  result: list[tuple[str, ...]] = []
+  for name, turn in found.items():
+    cold = "" if name == "floor" else f"{first(starts[name]):.2f}"
+    target = (
+      str(TARGETS.get(model, "")) if name in ("published", "peer") else ""
     )
-    cold = [first(n, model) for n in ("weightspace", "published")]
-    rows.append(
+    result.append(
       (
         model,
-        f"{own.wall:.3f}",
-        f"{other.wall / own.wall:.2f}",
-        TARGETS.get(model, "-"),
-        f"{own.wall / least.wall:.2f}",
-        f"{own.cpu:.3f}",
-        f"{other.cpu / own.cpu:.2f}",
-        f"{cold[0]:.2f}",
-        f"{cold[1]:.2f}",
+        name,
+        f"{turn.wall:.3f}",
+        f"{turn.cpu:.3f}",
+        f"{turn.wall / own.wall:.2f}",
+        f"{turn.cpu / own.cpu:.2f}",
+        target,
+        f"{own.wall / turn.wall:.2f}" if name == "floor" else "",
+        cold,
+        f"{100 * share(model):.0f} %" if name == "weightspace" else "",
       )
     )
-  head = ["", "wall s", "published / ours", "target", "ours / floor", "CPU s"]
-  head += ["CPU published / ours", "first call s", "published first call s"]
-  pairs = race(["together", "one_by_one"], "small", options.repeats)
-  saved = pairs["one_by_one"].wall / pairs["together"].wall
-  return (
-    "## Matching weights\n\nGaussian models, drawn orders, medians of"
-    f" {options.repeats} alternated turns of warm processes. Published: the"
-    " loop of Git Re-Basin's algorithm 1, an array operation at a time. Floor:"
-    " the products and assignments of our run and nothing else; target 1.3."
-    f"\n\n{report.table(head, rows)}\n\n"
-    f"Sixteen pairs of MLPs 784-128x3-10 in one call: {saved:.2f} times less"
-    f" wall time than sixteen calls (target 1.5). {objectives(options.seeds)}"
-    f" {tracing()}\n\n{report.conditions('jax', 'numpy', 'scipy')}"
-  )
+  return result
+
+
+def pairs(model: str, repeats: int) -> str:
+  """Race many pairs in one call against as many calls."""
+  starts = {
+    n: [sys.executable, *START, n, model] for n in ("together", "one_by_one")
+  }
+  turns = contenders.alternate(starts, repeats)
+  found = {name: contenders.median(all_) for name, all_ in turns.items()}
+  saved = found["one_by_one"].wall / found["together"].wall
+  hidden = work.MODELS[model][1]["hidden"]
+  return f"{saved:.2f} (MLPs 784-{hidden[0]}x{len(hidden)}-10)"
 
 
 def objectives(seeds: int) -> str:
@@ -250,9 +123,9 @@ def objectives(seeds: int) -> str:
 
   same, gain = 0, []
   for seed in range(seeds):
-    axes, a, b = problem("small", seed)
-    _, reached = loop(axes, a, b, drawn)
-    ours = ws.match.match_weights(axes, a, b, order=drawn).objective
+    axes, a, b = work.problem("small", seed)
+    _, reached = work.loop(axes, a, b, work.order)
+    ours = ws.match.match_weights(axes, a, b, order=work.order).objective
     plain = ws.match.match_weights(axes, a, b).objective
     same += abs(ours - reached) < 1e-5 * abs(reached)
     gain.append((plain - reached) / reached)
@@ -265,52 +138,62 @@ def objectives(seeds: int) -> str:
   )
 
 
-def tracing() -> str:
-  """Time the tracing of the axes of models of real size."""
-  import jax
+def section(options: argparse.Namespace) -> str:
+  """Measure all; return the section of BENCHMARKS.md."""
+  head = ["model", "who", "wall s", "CPU s", "wall / ours", "CPU / ours"]
+  head += ["aimed at", "ours / floor", "first call s", "in assignment"]
+  table = []
+  with tempfile.TemporaryDirectory() as folder:
+    for model in options.models.split(","):
+      table += rows(model, options, folder)
+  saved = " and ".join(pairs(m, options.repeats) for m in ("mlp", "small"))
+  matching_cost.draw(matching_cost.costs(), options.figure)
+  peer = (
+    "Peer: its authors' `weight_matching.py` in a JAX of its time (0.4.23)."
+    if options.peer_python
+    else "The authors' code runs on no current JAX: left out."
+  )
+  return (
+    "## Matching weights\n\nTwo Gaussian models, drawn orders, medians of"
+    f" {options.repeats} alternated turns of warm processes; the first call of"
+    " a fresh process apart. Published: the loop of Git Re-Basin's algorithm 1,"
+    f" an array operation at a time. {peer} Floor: the arithmetic of our"
+    " products and our assignments, and nothing else; at most 1.3 is aimed at."
+    f"\n\n{report.table(head, table)}\n\n"
+    f"{work.PAIRS} pairs in one call against as many calls, in wall time:"
+    f" {saved}; 1.5 is aimed at. {objectives(options.seeds)}"
+    f" {matching_cost.tracing()}\n\n"
+    f"![Cost of matching by width and depth]({options.figure})\n\n"
+    f"{report.conditions('jax', 'jaxlib', 'numpy', 'scipy')}"
+  )
 
-  import weightspace as ws
 
-  parts = []
-  tokens = jax.ShapeDtypeStruct((1, 64), np.int32)
-  image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-  wide = {"vocab": 50_000, "width": 2048, "heads": 16, "kv_heads": 4}
-  for label, name, hyper, x in (
-    ("ResNet20", "resnet", {}, image),
-    ("a transformer of 12 layers", "lm", {"layers": 12}, tokens),
-    (
-      "one of 10^9 parameters, from shapes",
-      "lm",
-      wide | {"layers": 21},
-      tokens,
-    ),
-  ):
-    model = ws.models.build(name, **hyper)
-    shapes = jax.eval_shape(model.module.init, jax.random.key(0), x)["params"]
-    began = time.perf_counter()
-    ws.match.trace_axes(model.apply, shapes, x)
-    parts.append(f"{label} {time.perf_counter() - began:.2f} s")
-  return f"Tracing axes: {', '.join(parts)} (target 2 s)."
+def contender(name: str, model: str, once: bool) -> None:
+  """Take turns, or say how long the first call takes."""
+  run = work.RUNS[name](model)
+  began = time.perf_counter()
+  run()
+  if once:
+    return print(time.perf_counter() - began)
+  contenders.serve(run)
 
 
 def main() -> None:
   """Be a contender, or run the benchmark and write its section."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--models", default="mlp,resnet20x4,resnet20x8")
+  parser.add_argument("--models", default=",".join(TARGETS))
+  parser.add_argument("--peer_python", help="has a JAX that runs the peer")
+  parser.add_argument("--peer_source", help="the folder src of git-re-basin")
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--seeds", type=int, default=20)
   parser.add_argument("--out", default="BENCHMARKS.md")
+  parser.add_argument("--figure", default="docs/matching_cost.png")
   parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
   parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.contender:
-    run = RUNS[options.contender[0]](options.contender[1])
-    if options.first:
-      began = time.perf_counter()
-      run()
-      return print(time.perf_counter() - began)
-    run()
-    return contenders.serve(run)
+    name, model = options.contender
+    return contender(name, model, options.first)
   text = section(options)
   print(text)
   report.write_section(options.out, "matching", text)

@@ -189,6 +189,22 @@ def test_a_good_present_order_makes_no_other_answer(noise):
   np.testing.assert_array_equal(assignment.solve(gains), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis, batch", [(0, ()), (1, ()), (2, ()), (1, (0,))])
+@pytest.mark.parametrize("size", [3, 90])
+def test_products_of_slices(size, axis, batch, dtype):
+  random = np.random.default_rng(0)
+  a, b = (random.normal(size=(2, size, 40)).astype(dtype) for _ in range(2))
+  found = match.grams.gram(a, b, axis, batch)
+  left = "abc"
+  right = left.replace(left[axis], "z")
+  rest = "".join(left[k] for k in batch) + left[axis] + "z"
+  expected = np.einsum(f"{left},{right}->{rest}", a, b)
+  assert isinstance(found, np.ndarray)
+  assert found.dtype == dtype
+  problems.close(found, expected, 1e-4, 1e-4)
+
+
 @pytest.mark.parametrize("name", ["mlp", "rnn", "heads_einsum", "residual"])
 def test_products_that_are_kept_are_those_made_anew(name):
   _, params, _, _ = built = architectures.build(name)

@@ -111,6 +111,9 @@ def _kind(leaf: Any) -> tuple[Any, Any]:
   # Arrays are asked first: the general way takes longer than a small merge.
   if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
     return leaf.shape, leaf.dtype
+  if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+    if leaf.dtype.itemsize <= 4:  # jax has wider ones only where told to
+      return leaf.shape, leaf.dtype
   return np.shape(leaf), jnp.result_type(leaf)
 
 

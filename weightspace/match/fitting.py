@@ -148,7 +148,8 @@ def check_models(axes: Axes, what: str, *models: Params) -> None:
   """Raise a ValueError for models that do not fit, or are not finite."""
   for name, model in zip("abcdefgh", models):
     check_params(axes, model, f"{what}: {name}")
-    trees.check_same(models[0], model, f"{what}: {name}")
+    if model is not models[0]:
+      trees.check_same(models[0], model, f"{what}: {name}")
     check_finite(model, f"{what}: {name}")
 
 
@@ -174,5 +175,5 @@ def check_finite(params: Params, what: str) -> None:
     if trees.inexact(leaf) and trees.concrete(leaf):
       array = np.asarray(leaf)
       kind = array.dtype if array.dtype.kind in "fc" else np.float32
-      if not np.isfinite(array.astype(kind)).all():
+      if not np.isfinite(array.astype(kind, copy=False)).all():
         raise ValueError(f"{what}: {path!r} is not finite, expected numbers")

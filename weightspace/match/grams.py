@@ -1,7 +1,9 @@
 """Products of the slices of two arrays: what an assignment is solved for.
 
-On the host by NumPy, elsewhere by one compiled program at full precision: the
-default of accelerators would change which units are tied.
+Small ones on the host by NumPy, all others by one compiled program at full
+precision: the default of accelerators would change which units are tied.  XLA's
+threads wait for work asleep; those of NumPy's BLAS wait awake, which takes the
+core from an assignment that is solved beside.
 
 >>> gram(np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]]), 1, ()).tolist()
 [[0.0, 1.0], [1.0, 0.0]]
@@ -15,12 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SMALL = 2**18  # multiplications that BLAS does in one thread
+
 
 def gram(a: Any, b: Any, axis: int, batch: Sequence[int]) -> Any:
   """Return [*batch, n, n]: products of the slices of a with those of b."""
-  if isinstance(a, np.ndarray):
+  if not isinstance(a, np.ndarray):
+    return _compiled(a, b, axis, tuple(batch))
+  small = a.size * a.shape[axis] <= SMALL or a.ndim == len(batch) + 1
+  if small or a.dtype != np.float32:
     return _gram(np, a, b, axis, tuple(batch))
-  return _gram_on_device(a, b, axis, tuple(batch))
+  return np.asarray(_compiled(a, b, axis, tuple(batch)))
 
 
 def _gram(xp: Any, a: Any, b: Any, axis: int, batch: tuple[int, ...]) -> Any:
@@ -44,6 +51,6 @@ def _multiply(xp: Any, x: Any, y: Any) -> Any:
   return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
-_gram_on_device = jax.jit(
+_compiled = jax.jit(
   functools.partial(_gram, jnp), static_argnames=("axis", "batch")
 )

@@ -235,11 +235,13 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
       total += plans.objective([x], [y], [0])
       continue
     squares = [np.square(z, dtype=np.float64) for z in (x, y)]
-    found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
+    found = []
     for axis, label in enumerate(piece.labels):
       if label in plan.places and not blocks(label):
         rest = tuple(i for i in range(x.ndim) if i != axis)
         norms = [np.sort(np.sqrt(z.sum(rest))) for z in squares]
         found.append(float(norms[0] @ norms[1]))
+    if not found:
+      found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
     total += min(found)
   return total
