@@ -101,18 +101,35 @@ def test_a_streamed_merge_is_the_merge_in_memory(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["linear", "task_arithmetic", "dare"])
-def test_many_models_fold_two_at_a_time(tmp_path, name):
+def test_many_models_stream(tmp_path, name):
   start, *models = saved(tmp_path, 7)
   hyper = {"linear": {"weights": list(range(1, 8))}, "dare": {"rate": 0.5}}
   recipe = ws.merge.RECIPES[name](**hyper.get(name, {"scale": 0.3}))
-  part = tasks.Part(recipe, tuple(map(readers.open, models)))
-  cut = pieces.cut(part, recipe.steps, "embed", None)
-  assert [len(piece.models) for piece in cut] == [2, 2, 2, 1]
   base, key = (None, None) if name == "linear" else (start, KEY)
   key = key if name == "dare" else None
   ws.merge.stream(recipe, models, tmp_path / "out", base, key=key)
   tree = base and checkpoints.restore(base)
   close(read(tmp_path / "out"), recipe(stacked(models), base=tree, key=key))
+
+
+def test_neither_models_nor_leaves_say_what_is_needed():
+  """By shapes alone: two or sixteen models, of a leaf that is large or huge."""
+
+  def need(recipe, models, rows):
+    kinds = {"embed": ((rows, 1000), np.dtype(np.float32))}
+    reader = readers.Reader("none", kinds, lambda name, index: None)
+    part = tasks.Part(recipe, (reader,) * models)
+    cut = pieces.cut(part, recipe.steps, "embed", None)
+    assert [piece.start for piece in cut[1:]] == [
+      1000 * piece.rows.start for piece in cut[1:]
+    ]
+    return pieces.need(part, recipe.steps, "embed", None)
+
+  two = need(ws.merge.uniform(), 2, 30_000)
+  assert need(ws.merge.uniform(), 16, 30_000) < 1.1 * two
+  assert need(ws.merge.uniform(), 16, 960_000) < 1.1 * two
+  whole = need(ws.merge.slerp(0.5), 2, 30_000)  # looks at whole leaves
+  assert whole > 2 * two
 
 
 def test_rows_within_a_budget_give_the_same_bytes(tmp_path):
@@ -123,7 +140,7 @@ def test_rows_within_a_budget_give_the_same_bytes(tmp_path):
     recipe, tuple(map(readers.open, models)), readers.open(start)
   )
   tight = 4 * pieces.need_bytes(4, 4, 3, True)
-  assert len(pieces.cut(part, recipe.steps, "embed", tight)) == 3
+  assert len(pieces.cut(part, recipe.steps, "embed", tight)) == 5  # equal ones
   assert tasks.plan([part], key=KEY, max_memory=tight).peak <= tight
   ws.merge.stream(
     recipe, models, tmp_path / "rows", start, key=KEY, max_memory=tight

@@ -1,14 +1,13 @@
-"""Pieces of a merge: which models and rows of a leaf are in memory at once.
+"""Pieces of a merge: which rows of a leaf are in memory at once.
 
-A leaf is one piece with all its models, unless its recipe folds: then more than
-four models come two at a time, and a leaf that is too large for the memory that
-was given comes in slices of its rows.
+A leaf is one piece of all its models, unless its recipe works entry by entry:
+then a large leaf comes in slices of its rows, the smaller the more models there
+are, so that neither their number nor the largest leaf says what is needed.
 
 >>> need_bytes(entries=100, width=4, models=2, folds=False)
 5600
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -20,34 +19,36 @@ import numpy as np
 from weightspace import trees
 from weightspace.merge import engine, steps
 
-TOGETHER = 4  # models that a fold takes in one program
-GROUP = 2  # models at a time beyond that
+TOGETHER = 2**23  # entries of all models that are merged at once
 
 
 class Piece(NamedTuple):
-  """Some models and rows of a leaf."""
+  """Some rows of a leaf."""
 
   path: str
   models: range
   rows: slice | None  # of the first axis; None for all
   start: int  # position in the leaf of the first entry
-  last: bool  # whether no model comes after these
   ends: bool  # whether the leaf is whole after it
 
 
 class Arrays(NamedTuple):
-  """What a piece consists of; the base comes with the first models only."""
+  """What a piece consists of."""
 
   models: list[np.ndarray]
   base: np.ndarray | None
   given: dict[str, np.ndarray]
 
 
+def divides(chained: engine.Chain) -> bool:
+  """Tell whether steps may be given some rows at a time."""
+  return all(step.entrywise and not step.local for step in chained)
+
+
 def folds(chained: engine.Chain) -> bool:
-  """Tell whether steps may be given some models and rows at a time."""
-  return all(
-    step.entrywise and not step.local and (step.fold or not step.reduces)
-    for step in chained
+  """Tell whether steps take models one by one."""
+  return divides(chained) and all(
+    step.fold or not step.reduces for step in chained
   )
 
 
@@ -55,8 +56,8 @@ def need_bytes(entries: int, width: int, models: int, folds: bool) -> int:
   """Return the bytes that a piece holds at most, the next one's reading too.
 
   Models and base as read, once more being read ahead, the models stacked, and
-  in float32 the result and (for two models and more at a time) what the steps
-  keep: two copies of the models, or of the result where the recipe folds.
+  in float32 the result and what the steps keep: two copies of the models, or of
+  the result where the recipe folds.
   """
   read = (models + 1) * width
   work = 2 * 4 * (1 if folds else models)
@@ -93,38 +94,51 @@ def cut(
     ValueError: naming the leaf, when a piece cannot be kept below `max_memory`.
   """
   shape, dtype = part.inputs[0].kinds[path]
-  count, chained = len(part.inputs), engine.at_path(bound, path)
+  models, chained = range(len(part.inputs)), engine.at_path(bound, path)
   if not jnp.issubdtype(dtype, jnp.inexact):  # copied from the first model
-    return [Piece(path, range(1), None, 0, True, True)]
-  foldable = folds(chained)
-  group = count if not foldable or count <= TOGETHER else GROUP
+    return [Piece(path, range(1), None, 0, True)]
   total = shape[0] if shape else 1
   row = math.prod(shape[1:])
-  one = need_bytes(row, dtype.itemsize, group, foldable)
-  rows = total if max_memory is None else min(total, max_memory // max(one, 1))
-  if rows < total and (not foldable or part.given or not rows):
-    least = one if foldable and not part.given else one * total
+  one = need_bytes(row, dtype.itemsize, len(models), folds(chained))
+  divisible = divides(chained) and not part.given
+  rows = total
+  if divisible and row:
+    rows = min(total, max(1, TOGETHER // (row * len(models))))
+  if max_memory is not None:
+    rows = min(rows, max_memory // max(one, 1))
+  if rows < total and (not divisible or not rows):
+    least = one if divisible else one * total
     raise ValueError(
       f"max_memory: {path!r} needs {least} bytes in this recipe, got"
       f" {max_memory}"
     )
-  pieces = []
-  for low in range(0, max(total, 1), max(rows, 1)):
-    high = min(low + rows, total)
-    taken = None if rows >= total else slice(low, high)
-    for first in range(0, count, group):
-      models = range(first, min(first + group, count))
-      last = models.stop == count
-      ends = last and high == total
-      pieces.append(Piece(path, models, taken, low * row, last, ends))
-  return pieces
+  rows = _equal(total, max(rows, 1))
+  if rows >= total:
+    return [Piece(path, models, None, 0, True)]
+  return [
+    Piece(path, models, slice(low, high), low * row, high == total)
+    for low in range(0, total, rows)
+    for high in [min(low + rows, total)]
+  ]
+
+
+def _equal(total: int, rows: int) -> int:
+  """Return at most so many rows, that divide all where a like number does.
+
+  Pieces of another size would be another program.
+  """
+  least = -(-total // rows)
+  for count in range(least, 2 * least):
+    if not total % count:
+      return total // count
+  return rows
 
 
 def whole_leaves(part: Any, paths: Iterable[str]) -> list[Piece]:
   """Return each floating leaf as one piece with all its models."""
   models = range(len(part.inputs))
   return [
-    Piece(path, models, None, 0, True, True)
+    Piece(path, models, None, 0, True)
     for path in paths
     if jnp.issubdtype(part.inputs[0].dtype(path), jnp.inexact)
   ]
@@ -138,9 +152,8 @@ def load(part: Any) -> Callable[[Piece], Arrays]:
 
   def read(piece: Piece) -> Arrays:
     path, rows = piece.path, piece.rows
-    first = piece.models.start == 0
-    base = part.base.read(path, rows) if first and part.base else None
-    given = {n: _given(group, path) for n, group in part.given.items() if first}
+    base = part.base.read(path, rows) if part.base else None
+    given = {n: _given(group, path) for n, group in part.given.items()}
     models = [part.inputs[m].read(path, rows) for m in piece.models]
     sources = [part.inputs[m] for m in piece.models]
     _check(path, zip(sources, models))
@@ -181,74 +194,22 @@ def leaf(arrays: Arrays) -> tuple[jax.Array, ...]:
 
 def merge(
   chained: engine.Chain,
-  piece: Piece,
   arrays: Arrays,
   at: steps.At,
   seen: tuple[Any, ...],
-  state: Any,
   dtype: np.dtype,
-) -> tuple[Any, jax.Array | None]:
-  """Merge a piece: return what goes on to the next, and what is finished.
+) -> jax.Array:
+  """Merge a piece.
 
   Args:
     chained: the leaf's steps.
-    piece: which models and rows.
     arrays: as `load` read them.
-    at: the leaf's context, with the base where the piece brought it.
+    at: the leaf's context, with the base and where the piece begins.
     seen: what each step has measured.
-    state: what the piece before returned; None for the first models.
     dtype: of the merged leaf, which is rounded once.
   """
   x = leaf(arrays)
   if x[0].dtype != dtype:
     x = tuple(one.astype(trees.accumulator(one.dtype)) for one in x)
-  if state is None and piece.last:  # all models at once
-    known = engine.look(chained, x, at, seen)
-    merged = engine.finish_marked(chained, x, at, seen, known)
-    return None, merged.astype(dtype)
-  base, given, total = (at.base, at.given, None) if state is None else state
-  at = at._replace(base=base, given=given)
-  place = [step.reduces for step in chained].index(True)
-  total = _add(chained[: place + 1], x, at, seen, total)
-  if not piece.last:
-    return (base, given, total), None
-  return None, _close(chained[place:], total, at, seen[place:], dtype)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _add(
-  chained: engine.Chain,
-  x: tuple[jax.Array, ...],
-  at: steps.At,
-  seen: tuple[Any, ...],
-  total: Any,
-) -> Any:
-  """Take some models into the fold that the last of the steps is."""
-  *before, reducing = chained
-  first = at.first.astype(jnp.int32)
-  wide = engine.through(before, jnp.stack(x), at, seen)
-  fold = _fold(reducing, at, seen[len(before)])
-  total = fold.init(wide[0]) if total is None else total
-  for m in range(len(x)):
-    total = fold.update(total, (first + m, wide[m]))
-  return total
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _close(
-  chained: engine.Chain,
-  total: Any,
-  at: steps.At,
-  seen: tuple[Any, ...],
-  dtype: Any,
-) -> jax.Array:
-  """Return the value of a fold behind the steps that follow it."""
-  reducing, *after = chained
-  merged = _fold(reducing, at, seen[0]).value(total)
-  return engine.through(after, merged, at, seen[1:]).astype(dtype)
-
-
-def _fold(reducing: steps.Step, at: steps.At, measured: Any) -> Any:
-  if reducing.fold is None:
-    raise ValueError(f"recipe: {reducing.name!r} does not fold")
-  return reducing.fold(at._replace(measured=measured, local=None))
+  known = engine.look(chained, x, at, seen)
+  return engine.finish_marked(chained, x, at, seen, known).astype(dtype)

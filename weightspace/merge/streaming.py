@@ -2,8 +2,9 @@
 
 The recipe is the one that merges a Stack.  Leaves are read ahead and written
 behind while one is merged; a step of global scope takes one more pass over the
-files; a recipe that folds takes its models two at a time, so that sixteen need
-no more memory than two.  A killed merge goes on from the leaves it wrote.
+files; a recipe that works entry by entry takes a large leaf in slices of its
+rows, so that sixteen models need no more memory than two.  A killed merge goes
+on from the leaves it wrote.
 
 >>> import tempfile
 >>> from weightspace import checkpoints
@@ -146,18 +147,17 @@ def _merge(
     for path in paths
     for piece in pieces.cut(task.part, task.bound, path, max_memory)
   ]
-  state: Any = None
   with pipes.behind() as write:
     for piece, arrays in pipes.ahead(todo, pieces.load(task.part), counter):
       chained = engine.at_path(task.bound, piece.path)
-      at = pieces.placed(task.ats[piece.path], arrays)._replace(
-        first=np.uint32(piece.models.start), start=np.uint32(piece.start)
-      )
+      at = pieces.placed(task.ats[piece.path], arrays)
+      at = at._replace(start=np.uint32(piece.start % 2**32))
       seen = engine.measured_at(chained, measured)
-      dtype = task.out[piece.path]
-      state, merged = pieces.merge(
-        chained, piece, arrays, at, seen, state, dtype
+      merged = pieces.merge(chained, arrays, at, seen, task.out[piece.path])
+      write(
+        writer.write_rows,
+        piece.path,
+        np.asarray(merged),
+        piece.rows,
+        piece.ends,
       )
-      if merged is not None:
-        leaf = np.asarray(merged)
-        write(writer.write_rows, piece.path, leaf, piece.rows, piece.ends)
