@@ -14,16 +14,13 @@ Data: MNIST and notMNIST in DIR.  Time: four minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common, merge_bench
-
-TASKS = 5  # of the bed
+from configs import merge_bench
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  config = merge_bench.get_config(f"mode={mode.mode},seed={mode.seed}")
+  config = merge_bench.smaller(arg)
+  tiny = config.base.task.data == "digits"
   config.update(
     {
       "title": "MergeBench in small: the merges that look at data",
@@ -38,8 +35,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Mean accuracy over tasks, tuned",
     }
   )
-  if not tiny:
-    config.tasks = dict(list(config.tasks.to_dict().items())[:TASKS])
-    config.base.examples = 10_000
-    config.shown.test = 1000
   return config

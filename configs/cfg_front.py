@@ -16,35 +16,23 @@ Data: tinyshakespeare in DIR.  Time: three minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common
+from configs import characters
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  return ml_collections.ConfigDict(
+  config = characters.bed(arg)
+  tiny = config.data == "source"
+  config.update(
     {
       "title": "A front of quality and diversity by interpolation",
       "paper": "Cideron et al. 2024, Diversity-rewarded CFG distillation,"
       " https://arxiv.org/abs/2410.06084",
       "claim": "cfg",
       "study": "diversity",
-      "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
-      "data": "source" if tiny else "text",
-      "model": {
-        "name": "lm",
-        "layers": 3,
-        "width": 16 if tiny else 48,
-        "heads": 2,
-        "kv_heads": 1,
-      },
-      "length": 16 if tiny else 32,
       "examples": 400 if tiny else 4_800,
       "validation": 50 if tiny else 500,
       "test": 50 if tiny else 1_000,
-      "rate": 0.01,
       "base": {"epochs": 2 if tiny else 6, "batch_size": 40 if tiny else 64},
       "fine": {
         "epochs": 1,
@@ -58,3 +46,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Furthest above the chord",
     }
   )
+  config.model.layers = 3
+  return config

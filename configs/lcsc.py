@@ -16,14 +16,14 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common
+from configs import characters
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  return ml_collections.ConfigDict(
+  config = characters.bed(arg)
+  tiny = config.data == "source"
+  config.update(
     {
       "title": "Searched combinations of a language model's checkpoints",
       "paper": "Liu et al. 2024, Linear combination of saved checkpoints makes"
@@ -31,24 +31,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       " https://arxiv.org/abs/2404.02241",
       "claim": "lcsc",
       "study": "checkpoints",
-      "seed": mode.seed,
       "seeds": 2 if tiny else 12,
-      "data": "source" if tiny else "text",
-      "model": {
-        "name": "lm",
-        "layers": 1,
-        "width": 16 if tiny else 48,
-        "heads": 2,
-        "kv_heads": 1,
-      },
-      "length": 16 if tiny else 32,
       "examples": 400 if tiny else 4_800,
       "validation": 50 if tiny else 1_000,
       "test": 50 if tiny else 2_000,
-      "rate": 0.01,
       "last": 3 if tiny else 10,
       "evaluations": 40 if tiny else 300,
       "fine": {"epochs": 4 if tiny else 15, "batch_size": 40 if tiny else 64},
       "heading": "Loss on test text",
     }
   )
+  return config

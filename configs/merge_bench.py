@@ -101,6 +101,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   return config
 
 
+def smaller(arg: str, tasks: int = 5) -> ml_collections.ConfigDict:
+  """Return the bed of the merges that look at data: its first tasks."""
+  config = get_config(arg)
+  if config.base.task.data == "mnist":
+    config.tasks = dict(list(config.tasks.to_dict().items())[:tasks])
+    config.base.examples = 10_000
+    config.shown.test = 1000
+  return config
+
+
 def bed(arg: str) -> ml_collections.ConfigDict:
   """Return the bed that this config and those of single claims share."""
   mode = common.parse_arg(

@@ -15,34 +15,23 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common
+from configs import characters
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  return ml_collections.ConfigDict(
+  config = characters.bed(arg)
+  tiny = config.data == "source"
+  config.update(
     {
       "title": "A language model tuned at three lengths, averaged",
       "paper": "MindVL, 2025, https://arxiv.org/abs/2509.11662",
       "claim": "mindvl",
       "study": "lengths",
-      "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
-      "data": "source" if tiny else "text",
-      "model": {
-        "name": "lm",
-        "layers": 1,
-        "width": 16 if tiny else 48,
-        "heads": 2,
-        "kv_heads": 1,
-      },
       "lengths": (8, 16) if tiny else (32, 64, 128),
       "examples": 4_000 if tiny else 150_000,
       "more": 2_000 if tiny else 100_000,
       "test": 1_000 if tiny else 65_000,
-      "rate": 0.01,
       "slow": 0.5,
       "base": {
         "length": 8 if tiny else 64,
@@ -57,3 +46,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Test loss, mean over lengths",
     }
   )
+  del config.length
+  return config

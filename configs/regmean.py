@@ -17,16 +17,13 @@ Data: MNIST and notMNIST in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common, merge_bench
-
-TASKS = 5  # of the bed
+from configs import merge_bench
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  config = merge_bench.get_config(f"mode={mode.mode},seed={mode.seed}")
+  config = merge_bench.smaller(arg)
+  tiny = config.base.task.data == "digits"
   config.update(
     {
       "title": "Fisher merging and RegMean across tasks",
@@ -38,8 +35,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Mean accuracy over tasks, tuned",
     }
   )
-  if not tiny:
-    config.tasks = dict(list(config.tasks.to_dict().items())[:TASKS])
-    config.base.examples = 10_000
-    config.shown.test = 1000
   return config

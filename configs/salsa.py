@@ -17,33 +17,21 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import common
+from configs import characters
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
-  tiny = mode.mode == "tiny"
-  return ml_collections.ConfigDict(
+  config = characters.bed(arg)
+  tiny = config.data == "source"
+  config.update(
     {
       "title": "A soup as reference, on a character model",
       "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
       "claim": "salsa",
       "study": "policy",
-      "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
-      "data": "source" if tiny else "text",
-      "model": {
-        "name": "lm",
-        "layers": 1,
-        "width": 16 if tiny else 48,
-        "heads": 2,
-        "kv_heads": 1,
-      },
-      "length": 16 if tiny else 32,
       "examples": 200 if tiny else 4_000,
       "prompts": 40 if tiny else 600,
-      "rate": 0.01,
       "slow": 3e-3,
       "beta": 0.5,
       "rewarded": 0.3,
@@ -53,3 +41,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Expected reward of the next character",
     }
   )
+  return config
