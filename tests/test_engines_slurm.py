@@ -69,9 +69,12 @@ def test_a_task_that_is_killed_is_submitted_again(tmp_path, whole):
   settled(tmp_path, whole, *LOCAL, **PYTHON)
 
 
-def test_a_task_that_is_preempted_goes_on_where_it_was(tmp_path, whole):
+@pytest.mark.parametrize("minutes", [1, 60])
+def test_a_task_that_is_stopped_goes_on_where_it_was(tmp_path, whole, minutes):
+  """At the end of its time, as it is after 0 of 1 minutes, or before."""
   options = {"config": f"{SQUARES}:seconds=3", **PYTHON}
-  launcher = start(tmp_path, *LOCAL, "--retries=0", **options)
+  more = "--retries=0", f"--set=minutes={minutes}"
+  launcher = start(tmp_path, *LOCAL, *more, **options)
   until(lambda: list(tmp_path.glob("*/steps/run/checkpoint.json")))
   os.kill(parent(processes(tmp_path)[0]), signal.SIGUSR2)
   assert launcher.wait(90) == 0
@@ -88,6 +91,7 @@ def test_a_killed_launcher_finds_its_tasks_at_work(tmp_path, whole):
   launcher.wait()
   settled(tmp_path, whole, *LOCAL, **PYTHON)
   assert attempts(tmp_path) == [0, 0, 0, 0]
+  assert tasks(tmp_path) == 4
 
 
 def test_a_unit_on_two_hosts_is_one_jax_program(tmp_path):

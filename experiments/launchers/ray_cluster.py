@@ -10,12 +10,13 @@ again on those that are left, or that come back.
 """
 
 import collections
+import contextlib
 import functools
 import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments import jobs
@@ -94,27 +95,22 @@ def _attempt(cluster: Cluster, job: Job, slot: int) -> Outcome:
   """Run a unit on a gang of its own, whatever becomes of the hosts."""
   import ray
 
-  began, group = time.monotonic(), None
-  name: str | None = None
+  began = time.monotonic()
   hosts: list[Any] = []
   try:
-    name = _choose(cluster)
-    group = _place(cluster.options, name)
-    for index in range(cluster.options.hosts):
-      hosts.append(_host(cluster.options, group, index))
-    return _together(job, hosts)
+    with _place(cluster) as group:
+      try:
+        for index in range(cluster.options.hosts):
+          hosts.append(_host(cluster.options, group, index))
+        return _together(job, hosts)
+      finally:
+        for host in hosts:
+          ray.kill(host)
   except (ray.exceptions.RayError, LookupError) as error:
     if jobs.is_done(job.folder):
       return Outcome(job.id, "done", time.monotonic() - began)
     said = f"lost its hosts: {jobs.tail(str(error))}"
     return Outcome(job.id, "failed", time.monotonic() - began, said)
-  finally:
-    for host in hosts:
-      ray.kill(host)
-    if group:
-      ray.util.remove_placement_group(group)
-    if name is not None:
-      cluster.used[name] -= 1
 
 
 def _fitting(options: Options) -> list[str]:
@@ -134,36 +130,48 @@ def _lack(options: Options) -> str:
   return f"no {options.hosts} hosts with {chips} each in the Ray cluster"
 
 
-def _choose(cluster: Cluster) -> str:
-  """Return the least used slice, waiting for one to come back."""
+@contextlib.contextmanager
+def _place(cluster: Cluster) -> Iterator[Any]:
+  """Yield a placement group on the least used slice, waiting for its turn.
+
+  Raises:
+    LookupError: when no slice is large enough for as long as `wait`.
+  """
+  import ray
+
   end = time.monotonic() + float(cluster.options.settings["wait"])
-  while not (names := _fitting(cluster.options)):
-    if time.monotonic() > end:
-      raise LookupError(_lack(cluster.options))
-    time.sleep(LOOK)
-  with cluster.lock:
-    name = min(names, key=lambda name: cluster.used[name])
-    cluster.used[name] += 1
-  return name
+  while time.monotonic() < end:
+    names = _fitting(cluster.options)
+    if not names:
+      time.sleep(LOOK)
+      continue
+    end = time.monotonic() + float(cluster.options.settings["wait"])
+    with cluster.lock:
+      name = min(names, key=lambda name: cluster.used[name])
+      cluster.used[name] += 1
+    group = _group(cluster.options, name)
+    try:
+      ready = group.ready()
+      while name in _fitting(cluster.options):
+        if ray.wait([ready], timeout=LOOK)[0]:
+          yield group
+          return
+    finally:
+      ray.util.remove_placement_group(group)
+      cluster.used[name] -= 1
+  raise LookupError(_lack(cluster.options))
 
 
-def _place(options: Options, name: str) -> Any:
-  """Return a placement group of the gang, waiting for its turn."""
+def _group(options: Options, name: str) -> Any:
+  """Return a gang's placement group on a slice, which may not be free yet."""
   import ray
 
   chips = {options.settings["resource"]: options.chips} if options.chips else {}
-  label = [{SLICE: name}] * options.hosts if name else None
-  group = ray.util.placement_group(
+  return ray.util.placement_group(
     [{"CPU": 1} | chips] * options.hosts,
     strategy="STRICT_SPREAD",
-    bundle_label_selector=label,
+    bundle_label_selector=[{SLICE: name}] * options.hosts if name else None,
   )
-  ready = group.ready()
-  while not ray.wait([ready], timeout=LOOK)[0]:
-    if name not in _fitting(options):
-      ray.util.remove_placement_group(group)
-      raise LookupError(_lack(options))
-  return group
 
 
 def _host(options: Options, group: Any, index: int) -> Any:

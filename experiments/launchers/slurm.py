@@ -8,7 +8,6 @@ WEIGHTSPACE_COORDINATOR, WEIGHTSPACE_PROCESSES and WEIGHTSPACE_PROCESS how to
 find one another.
 """
 
-import itertools
 import pathlib
 import shlex
 import shutil
@@ -68,12 +67,8 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
   waiting, running = {job.id: job for job in queue}, dict[Any, Job]()
   tries = dict.fromkeys(waiting, options.retries)
   while waiting or running:
-    # What a task of an earlier launcher is at waits until that has ended.
-    free = (job for job in waiting.values() if not jobs.is_busy(job))
-    fresh = list(itertools.islice(free, at_once - len(running)))
+    fresh = _take(waiting, at_once - len(running), tell)
     running.update(zip(_submit(executor, fresh, options.hosts), fresh))
-    for job in fresh:
-      del waiting[job.id]
     time.sleep(POLL)
     for task in [task for task in running if task.done()]:
       job = running.pop(task)
@@ -82,6 +77,24 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
         waiting[job.id] = job
       else:
         tell(outcome)
+
+
+def _take(waiting: dict[str, Job], most: int, tell: Tell) -> list[Job]:
+  """Take out what can be submitted.
+
+  What a task of an earlier launcher is at stays until that has ended.
+  """
+  fresh: list[Job] = []
+  for job in list(waiting.values()):
+    if len(fresh) == most:
+      break
+    if not jobs.is_busy(job):
+      del waiting[job.id]
+      if jobs.is_done(job.folder):
+        tell(Outcome(job.id, "done", 0.0))
+      else:
+        fresh.append(job)
+  return fresh
 
 
 def _submit(executor: Any, fresh: Sequence[Job], hosts: int) -> list[Any]:
