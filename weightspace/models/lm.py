@@ -14,6 +14,8 @@ permute together in `gate`, `up` and `down`.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,28 +101,13 @@ class LM(nn.Module):
       fields.choice(self, flag, (True, False))
     if self.size is not None and self.size % 2:
       fields.fail(self, "size", "an even number (rotary positions turn pairs)")
-    if self.size is None and self.width % (2 * self.heads):
-      even = f"to divide width={self.width} into heads of an even size"
-      fields.fail(self, "heads", f"{even} (rotary positions turn pairs)")
-    if self.heads % self.kv_heads:
-      fields.fail(self, "kv_heads", f"a divisor of heads={self.heads}")
+    check_heads(self, self.size)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map tokens [B, T] to logits [B, T, vocab]; a token >= vocab gives NaN."""
-    x = jnp.asarray(x)
-    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
-      raise ValueError(
-        f"lm: x is {x.shape} {x.dtype}, expected whole-number tokens [B, T]"
-      )
-    embed = nn.Embed(self.vocab, self.width, dtype=self.dtype, name="embed")
-    x = self._blocks(embed(x).astype(jnp.float32))
-    x = nn.RMSNorm(epsilon=self.epsilon, name="norm")(x)
-    if self.tied:
-      return embed.attend(x).astype(jnp.float32)
-    head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, name="head")
-    return head(x).astype(jnp.float32)
+    return framed(self, x, self._blocks, "lm", self.epsilon)
 
   def _blocks(self, x: jax.Array) -> jax.Array:
     block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
@@ -139,3 +126,34 @@ class LM(nn.Module):
     for index in range(self.layers):
       x, _ = block(*options, name=f"block_{index}")(x)
     return x
+
+
+def check_heads(model: Any, size: int | None = None) -> None:
+  """Refuse heads of an odd size, and keys that queries cannot share."""
+  if size is None and model.width % (2 * model.heads):
+    even = f"to divide width={model.width} into heads of an even size"
+    fields.fail(model, "heads", f"{even} (rotary positions turn pairs)")
+  if model.heads % model.kv_heads:
+    fields.fail(model, "kv_heads", f"a divisor of heads={model.heads}")
+
+
+def framed(
+  model: Any,
+  x: Any,
+  blocks: Callable[[jax.Array], jax.Array],
+  name: str,
+  epsilon: float = EPSILON,
+) -> jax.Array:
+  """Map tokens to logits: embed, blocks, norm, head; inside a module's call."""
+  x = jnp.asarray(x)
+  if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
+    raise ValueError(
+      f"{name}: x is {x.shape} {x.dtype}, expected whole-number tokens [B, T]"
+    )
+  embed = nn.Embed(model.vocab, model.width, dtype=model.dtype, name="embed")
+  x = blocks(embed(x).astype(jnp.float32))
+  x = nn.RMSNorm(epsilon=epsilon, name="norm")(x)
+  if model.tied:
+    return embed.attend(x).astype(jnp.float32)
+  head = nn.Dense(model.vocab, use_bias=False, dtype=model.dtype, name="head")
+  return head(x).astype(jnp.float32)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from weightspace.models import fields
+from weightspace.models import fields, lm
 from weightspace.models.attention import Attention
 from weightspace.models.vit import DTYPES
 from weightspace.types import Params
@@ -130,23 +130,15 @@ class MoE(nn.Module):
     fields.choice(self, "tied", (True, False))
     if self.chosen > self.experts:
       fields.fail(self, "chosen", f"at most experts={self.experts}")
-    if self.width % self.heads or (self.width // self.heads) % 2:
-      even = f"to divide width={self.width} into heads of an even size"
-      fields.fail(self, "heads", f"{even} (rotary positions turn pairs)")
-    if self.heads % self.kv_heads:
-      fields.fail(self, "kv_heads", f"a divisor of heads={self.heads}")
+    lm.check_heads(self)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map tokens [B, T] to logits [B, T, vocab]; a token >= vocab gives NaN."""
-    x = jnp.asarray(x)
-    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
-      raise ValueError(
-        f"moe: x is {x.shape} {x.dtype}, expected whole-number tokens [B, T]"
-      )
-    embed = nn.Embed(self.vocab, self.width, dtype=self.dtype, name="embed")
-    x = embed(x).astype(jnp.float32)
+    return lm.framed(self, x, self._blocks, "moe")
+
+  def _blocks(self, x: jax.Array) -> jax.Array:
     hidden = self.hidden or 8 * -(-self.width // 3)
     for index in range(self.layers):
       x = Block(
@@ -159,11 +151,7 @@ class MoE(nn.Module):
         self.dtype,
         name=f"block_{index}",
       )(x)
-    x = nn.RMSNorm(name="norm")(x)
-    if self.tied:
-      return embed.attend(x).astype(jnp.float32)
-    head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, name="head")
-    return head(x).astype(jnp.float32)
+    return x
 
 
 def routing(model: Any, params: Params, x: Any) -> dict[str, dict[str, Any]]:
