@@ -173,6 +173,37 @@ def test_a_recipes_numbers_are_tuned_on_the_device():
   assert again.hyper == found.hyper
 
 
+def test_a_python_score_tunes_as_the_compiled_one_does():
+  stack, start = problems.stack(3), problems.tree(9)
+  data = problems.data(16)
+  space = {"scale": (0.0, 1.5)}
+  more = {"given": {"base": start}, "budget": 20}
+
+  def python(params):
+    return float(problems.mean_likelihood(params, data))
+
+  compiled = merge.tune(
+    merge.task_arithmetic,
+    space,
+    stack,
+    problems.mean_likelihood,
+    data,
+    KEY,
+    **more,
+  )
+  host = merge.tune(
+    merge.task_arithmetic, space, stack, python, None, KEY, **more
+  )
+  np.testing.assert_allclose(host.score, compiled.score, 1e-5)
+  np.testing.assert_allclose(
+    host.hyper["scale"], compiled.hyper["scale"], atol=1e-3
+  )
+  with pytest.raises(ValueError, match="score: returned shape"):
+    merge.tune(
+      merge.task_arithmetic, space, stack, lambda p: [1, 2], None, KEY, **more
+    )
+
+
 @pytest.mark.parametrize(
   "call, message",
   [

@@ -50,7 +50,7 @@ def make(
 
   def python(weights: np.ndarray) -> tuple[np.ndarray, None]:
     mixed = (means.weighted_sum(stack, w) for w in weights)
-    values = [_number(score(params, *given)) for params in mixed]
+    values = [number(score(params, *given)) for params in mixed]
     return checked(np.array(values)), None
 
   def compiled(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -80,7 +80,7 @@ def on_host(
   return False
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
   """Return the score of a Python function as a float."""
   if np.size(value) != 1:
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Evolutionary searches: over coefficients of a mix, and over a recipe's own.
+"""Evolutionary searches over the coefficients of a mix.
 
 A brood of vectors is scored together on the device; the better half are the
 parents of the next, which is drawn around their mean with a covariance that
@@ -35,17 +35,6 @@ class Found(NamedTuple):
   evaluations: int
   history: np.ndarray  # [broods, 2]: evaluations so far, best score so far
   stopped: str  # "budget" or "time"
-  state: dict[str, Any]
-
-
-class Tuned(NamedTuple):
-  """What a search over a recipe's hyper-parameters found."""
-
-  hyper: dict[str, float]
-  score: float
-  evaluations: int
-  history: np.ndarray
-  stopped: str
   state: dict[str, Any]
 
 
@@ -141,88 +130,6 @@ def evolve(
   best = state["best"][None]
   weights = jnp.asarray((_whole(best) if affine else best)[0], jnp.float32)
   return Found(weights, *broods.told(problem, state), stopped, kept)
-
-
-def tune(
-  make: Callable[..., Callable[..., Any]],
-  space: Mapping[str, tuple[float, float]],
-  stack: Stack,
-  score: Score,
-  data: Data,
-  key: Key,
-  *,
-  given: Mapping[str, Any] | None = None,
-  budget: int = 200,
-  time_limit: float | None = None,
-  resume: Mapping[str, Any] | None = None,
-  checkpoint: str | os.PathLike[str] | None = None,
-  brood: int = 16,
-  step: float = 0.3,
-) -> Tuned:
-  """Search a recipe's hyper-parameters for the best score, on the device.
-
-  Each candidate is merged and scored within one compiled program; no merged
-  model is kept or written.
-
-  Args:
-    make: `make(**hyper) -> recipe`, such as `ws.merge.ties`; its numbers may be
-      traced.
-    space: {name: (least, largest)}; the corners and the middle are tried first.
-    stack: M models.
-    score: `score(params, data)`, [] or [N]; higher is better, NaN is worst.
-    data, key, budget, time_limit, resume, checkpoint, brood: as in `evolve`.
-    given: what the recipe is called with beside the stack: base, key,
-      statistics.
-    step: as in `evolve`, as a share of the space.
-
-  Returns:
-    Tuned.
-
-  Raises:
-    ValueError: for an empty space or one without extent, a budget of none.
-
-  >>> from weightspace.merge.task_vectors import task_arithmetic
-  >>> models, start = {"w": jnp.array([1.0, 3.0])}, {"w": jnp.array(0.0)}
-  >>> found = tune(task_arithmetic, {"scale": (0.0, 1.0)}, models,
-  ...   lambda p, x: -(p["w"] - x) ** 2, jnp.array(1.0), jax.random.key(0),
-  ...   given={"base": start})
-  >>> round(found.hyper["scale"], 2)
-  0.25
-
-  What mergekit-evolve does by writing a checkpoint per candidate; ours.
-  """
-  names = list(space)
-  if not names or any(not low < high for low, high in space.values()):
-    raise ValueError(f"tune: space is {dict(space)}, expected low < high")
-  if budget < 1:
-    raise ValueError(f"tune: budget is {budget}, expected at least 1")
-  low, high = np.array(list(space.values()), np.float64).T
-  # The search runs over shares of the space.
-  corners = np.array([[share] * len(names) for share in (0.5, 0.0, 1.0)])
-
-  @jax.jit
-  def values(vectors: jax.Array, stack: Stack, given: Any, data: Data) -> Any:
-    def one(vector: jax.Array) -> jax.Array:
-      recipe = make(**dict(zip(names, vector)))
-      return jnp.mean(jnp.asarray(score(recipe(stack, **given), data), float))
-
-    return jax.lax.map(one, vectors)
-
-  held = jax.tree.map(jnp.asarray, (stack, dict(given or {}), data))
-
-  def many(vectors: np.ndarray) -> np.ndarray:
-    numbers = jnp.asarray(low + (high - low) * vectors, jnp.float32)
-    found = np.asarray(values(numbers, *held))
-    return np.where(np.isnan(found), -np.inf, found).astype(np.float64)
-
-  problem = broods.Problem(
-    "tune", many, corners, lambda v: np.clip(v, 0.0, 1.0), brood, brood, step
-  )
-  limits = broods.Limits(budget, time_limit, resume, checkpoint)
-  state, stopped, kept = broods.search(problem, key, limits)
-  best = low + (high - low) * state["best"]
-  hyper = {name: float(value) for name, value in zip(names, best)}
-  return Tuned(hyper, *broods.told(problem, state), stopped, kept)
 
 
 def _whole(vectors: np.ndarray) -> np.ndarray:

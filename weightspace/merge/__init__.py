@@ -93,7 +93,8 @@ from weightspace.merge.through_merged import regmean_pp
 from weightspace.merge.trims import trim
 from weightspace.merge.unique import ram
 from weightspace.mixes import evaluate_mixes
-from weightspace.searches import evolve, tune
+from weightspace.searches import evolve
+from weightspace.tuning import tune
 
 RECIPES = {
   "breadcrumbs": breadcrumbs,

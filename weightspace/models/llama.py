@@ -101,8 +101,8 @@ def from_llama(
     config: its config.json.
 
   Returns:
-    Params of `build("lm", **llama_hyper(config))`, NumPy arrays of the
-    checkpoint's dtype.
+    Params of `build("lm", **llama_hyper(config))`, arrays of the checkpoint's
+    dtype: of NumPy, or of JAX where the source has those, under jit too.
 
   Raises:
     ValueError: naming a leaf that is missing, of another shape, or has no place
@@ -119,12 +119,12 @@ def from_llama(
     tied = hyper["tied"] and name == HEAD
     if name not in shapes and not (name.endswith(unused) or tied):
       raise ValueError(f"llama: {name!r} has no place in the model")
-  leaves = {}
+  leaves: dict[str, Any] = {}
   for name, shape in shapes.items():
     if name not in names:
       raise ValueError(f"llama: {name!r} is missing")
     leaf = source.read(name) if isinstance(source, Reader) else source[name]
-    leaves[name] = np.asarray(leaf)
+    leaves[name] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     if leaves[name].shape != shape:
       raise ValueError(
         f"llama: {name!r} is {leaves[name].shape}, expected {shape}"
@@ -181,7 +181,7 @@ def _shapes(hyper: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   return found
 
 
-def _tree(leaves: Mapping[str, np.ndarray], hyper: Mapping[str, Any]) -> Params:
+def _tree(leaves: Mapping[str, Any], hyper: Mapping[str, Any]) -> Params:
   params: dict[str, Any] = {
     "embed": {"embedding": leaves[EMBED]},
     "norm": {"scale": leaves[NORM]},
@@ -190,7 +190,7 @@ def _tree(leaves: Mapping[str, np.ndarray], hyper: Mapping[str, Any]) -> Params:
     params["head"] = {"kernel": leaves[HEAD].T}
   for index in range(hyper["layers"]):
 
-    def leaf(name: str, index: int = index) -> np.ndarray:
+    def leaf(name: str, index: int = index) -> Any:
       return leaves[LAYER.format(index, name)]
 
     block: dict[str, Any] = {o: {"scale": leaf(n)} for o, n in NORMS.items()}
