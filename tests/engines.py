@@ -1,4 +1,4 @@
-"""Other engines, run in processes of their own: torch, transformers, mergekit.
+"""Other engines, in processes of their own: torch, mergekit, Ray, submitit.
 
 `make test-engines` installs them; WEIGHTSPACE_ENGINES names another Python that
 has them.  Where it has not, the tests are skipped and say so.
