@@ -3,7 +3,7 @@
 A judge reads the lines that the run logged, and nothing else.
 
 >>> sorted(JUDGES)[:3]
-['heads', 'least_squares', 'many']
+['control', 'heads', 'least_squares']
 """
 
 from collections.abc import Callable
@@ -164,6 +164,49 @@ def heads(run: runs.Run) -> Verdict:
   return measured, gain.low > 0.0
 
 
+def reset(run: runs.Run) -> Verdict:
+  """Judge: new BatchNorm statistics raise the accuracy of the mean."""
+  case, method = cases(run)[-1], run.config.methods[-1]
+  found = gather(run, "accuracy", "merged", case=case)
+  plain, anew = found[method], found[f"{method} + reset"]
+  gain = intervals.paired(anew, plain)
+  none = found["naive + reset"]
+  measured = (
+    f"points of test accuracy of the matched mean, reset less not:"
+    f" {said(gain, 1)} ({plain.mean():.1f} to {anew.mean():.1f}; members"
+    f" {found['ends'].mean():.1f}, reset without matching {none.mean():.1f})"
+  )
+  return measured, gain.low > 0.0
+
+
+def control(run: runs.Run) -> Verdict:
+  """Judge: matching lowers the barrier, a random permutation does not."""
+  found = gather(run, "mean", "method", case=cases(run)[-1], split="train")
+  lower = intervals.paired(found["naive"], found["weights"])
+  random = intervals.paired(found["naive"], found["random"])
+  measured = (
+    f"train barrier, nats, naive ({found['naive'].mean():.2f}) less matched"
+    f" {said(lower)}, naive less randomly permuted {said(random)}"
+  )
+  return measured, lower.low > 0.0 and random.low <= 0.0
+
+
+def others(run: runs.Run) -> Verdict:
+  """Judge: two models matched to a third meet, but not by the mean's loss."""
+  found = gather(run, "mean", "method", case=cases(run)[-1], split="train")
+  names = "weights", "straight-through"
+  first = {name: found[name].mean() for name in names}
+  rest = {name: found[f"{name}, others"] for name in names}
+  gap = intervals.paired(rest["straight-through"], rest["weights"])
+  measured = (
+    f"train barrier to the model matched to, by weights {first['weights']:.2f},"
+    f" straight-through {first['straight-through']:.2f}; between the two others"
+    f" {rest['weights'].mean():.2f} and {rest['straight-through'].mean():.2f}"
+    f" of {found['naive, others'].mean():.2f} nats, difference {said(gap)}"
+  )
+  return measured, gap.low > 0.0
+
+
 JUDGES: dict[str, Callable[[runs.Run], Verdict]] = {
   "rebasin": rebasin,
   "width": width,
@@ -172,4 +215,7 @@ JUDGES: dict[str, Callable[[runs.Run], Verdict]] = {
   "least_squares": least_squares,
   "singular": singular,
   "heads": heads,
+  "reset": reset,
+  "control": control,
+  "others": others,
 }

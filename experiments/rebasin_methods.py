@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 import weightspace as ws
+from experiments import rebasin_training
 from weightspace.match.axes import blocks
 from weightspace.types import Params
 
@@ -22,6 +23,9 @@ class Setting(NamedTuple):
   models: list[Params]
   x: jax.Array  # training inputs, for statistics
   key: jax.Array
+  loss: Any = None
+  data: Any = None  # to train on
+  model: Any = None  # for its BatchNorm statistics
 
 
 def naive(s: Setting) -> list[Any]:
@@ -57,6 +61,19 @@ def many(s: Setting) -> list[Any]:
   return ws.match.match_many(s.axes, s.models, s.key)
 
 
+def straight_through(s: Setting) -> list[Any]:
+  """Match each model to the first by the loss of their mean."""
+  first, *rest = s.models
+  size = min(500, len(s.data["y"]))
+  found = [
+    ws.match.straight_through(
+      s.axes, s.loss, [first, m], s.data, key=s.key, batch_size=size
+    ).perms[1]
+    for m in rest
+  ]
+  return [ws.match.identity(s.axes, first), *found]
+
+
 def without_heads(s: Setting) -> list[Any]:
   """Match by weights, with heads and what they hold left in place."""
   held = {block for name in s.axes.sizes for block in blocks(name)}
@@ -75,6 +92,7 @@ ALIGN: dict[str, Callable[[Setting], list[Any]]] = {
   "weights": weights,
   "activations": activations,
   "many": many,
+  "straight-through": straight_through,
   "without heads": without_heads,
 }
 
@@ -94,8 +112,14 @@ def solved(s: Setting) -> Params:
   return ws.match.least_squares(s.apply, s.models, s.x)
 
 
+def reset(s: Setting) -> Params:
+  """Average, and find the statistics of BatchNorm anew."""
+  return rebasin_training.with_statistics(s.model, plain_mean(s)["params"], s.x)
+
+
 MERGE: dict[str, Callable[[Setting], Params]] = {
   "mean": plain_mean,
   "REPAIR": repaired,
   "least squares": solved,
+  "reset": reset,
 }

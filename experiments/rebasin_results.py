@@ -34,13 +34,17 @@ def measure(
   axes = ws.match.trace_axes(problem.model.apply, models[0], x[:1])
   key = jax.random.fold_in(run.key, seed)
   apply = problem.model.apply
-  given = rebasin_methods.Setting(axes, apply, models, x, key)
+  given = rebasin_methods.Setting(
+    axes, apply, models, x, key, problem.loss, problem.train, problem.model
+  )
   score(run, problem, case, seed, "ends", models)
   for method in config.methods:
     perms = rebasin_methods.ALIGN[method](given)
     aligned = [ws.match.permute(axes, p, m) for p, m in zip(perms, models)]
     own = given._replace(models=aligned)
     along(run, problem, case, seed, method, aligned)
+    if config.get("others"):
+      along(run, problem, case, seed, f"{method}, others", aligned[1:])
     for merge in config.merges:
       merged = rebasin_methods.MERGE[merge](own)
       score(run, problem, case, seed, label(method, merge), [merged])
@@ -90,8 +94,10 @@ def score(
   """Log the mean accuracy and loss of models on the test set."""
   each = np.eye(len(models), dtype=np.float32)
   stack, test = ws.stack(models), data(run, problem, "test")
-  right = ws.merge.evaluate_mixes(stack, each, problem.score, test)
-  loss = ws.merge.evaluate_mixes(stack, each, problem.loss, test)
+  right, loss = (
+    ws.merge.evaluate_mixes(stack, each, f, test, mesh=problem.mesh)
+    for f in (problem.score, problem.loss)
+  )
   numbers = {"accuracy": 100 * float(right.mean()), "loss": float(loss.mean())}
   run.log(case=case, seed=seed, merged=name, **numbers)
 

@@ -32,6 +32,7 @@ from configs import (
   grokking_probes,
   lcsc,
   lmc_singular,
+  lmc_straight,
   map_front,
   mc_smoe,
   merge_aligning,
@@ -55,6 +56,9 @@ from configs import (
   phases_digits,
   pleas,
   rebasin,
+  rebasin_lm,
+  rebasin_resnet,
+  rebasin_vgg,
   rebasin_vit,
   rebasin_width,
   regmean,
@@ -154,7 +158,11 @@ CLAIMS = [
   Claim("c2m3", "rebasin", c2m3),
   Claim("pleas", "rebasin", pleas),
   Claim("lmc-singular", "rebasin", lmc_singular),
+  Claim("lmc-straight", "rebasin", lmc_straight),
+  Claim("rebasin-vgg", "rebasin", rebasin_vgg),
+  Claim("rebasin-resnet", "rebasin", rebasin_resnet),
   Claim("rebasin-vit", "rebasin", rebasin_vit),
+  Claim("rebasin-lm", "rebasin", rebasin_lm),
 ]
 NAMES = [claim.name for claim in CLAIMS]
 

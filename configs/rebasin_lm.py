@@ -1,0 +1,71 @@
+"""Git Re-Basin on language models: matched transformers, and a control.
+
+Ainsworth et al. 2023, "Git Re-Basin", https://arxiv.org/abs/2209.04836, match
+MLPs and convolutional networks; Verma and Elbayad 2024, "Merging text
+transformer models from different initializations",
+https://arxiv.org/abs/2403.00986, find smaller barriers after matching BERTs.
+Here character models with rotary positions, grouped queries and gated MLPs,
+whose symmetries are found in the jaxpr.  The number aimed at: the train barrier
+falls by matching, paired over seeds, and not by a random permutation.
+
+python -m experiments.rebasin --config=configs/rebasin_lm.py --data_dir=DIR
+
+Larger, for a GPU or TPU: --config.examples=13000 --config.members.epochs=20
+--config.cases.lm.width=384 --config.cases.lm.layers=6
+
+Data: tinyshakespeare in DIR.  Time: four minutes on two CPU cores.
+"""
+
+from typing import Any
+
+import ml_collections
+
+from configs import common, rebasin
+
+PAPER = (
+  "Verma and Elbayad 2024, Merging text transformer models from different"
+  " initializations, https://arxiv.org/abs/2403.00986"
+)
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `mode=tiny` runs on the library's code in seconds."""
+  tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
+  config = rebasin.get_config(arg)
+  config.update({"title": "Git Re-Basin on language models", "paper": PAPER})
+  config.judge = "control"
+  config.claim = (
+    "Weight matching lowers the barrier between language models trained apart;"
+    " a random permutation does not."
+  )
+  lm = {"name": "lm", "heads": 4, "kv_heads": 2, "tied": False}
+  lm |= {"vocab": 128, "layers": 1, "width": 16}
+  if not tiny:
+    lm |= {"vocab": 65, "layers": 2, "width": 64}
+  config.data = "source" if tiny else "text"
+  config.examples = 200 if tiny else 6_000
+  config.model = config.cases = None
+  config.model, config.cases = lm, {"lm": lm}
+  config.members.epochs = 1 if tiny else 6
+  config.members.adam = 0.003
+  config.methods = ("naive", "random", "weights")
+  config.merges = ("mean",)
+  config.examples_of = 50 if tiny else 500
+  config.points = 3 if tiny else 11
+  return config
+
+
+def data(config: Any, data_dir: str | None) -> Any:
+  """Return windows of text, or in `mode=tiny` of the library's own code."""
+  import numpy as np
+
+  import weightspace as ws
+  from experiments import average_bed as bed
+
+  if config.data != "source":
+    return ws.data.load(config.data, data_dir)
+  code = "".join(p.read_text() for p in sorted(bed.SOURCES.glob("*.py"))[:6])
+  tokens = np.array([min(ord(letter), 127) for letter in code], np.int32)
+  cuts = [len(tokens) * 8 // 10, len(tokens) * 9 // 10]
+  parts = [bed.windows(part, 32) for part in np.split(tokens, cuts)]
+  return ws.data.Splits(*parts)
