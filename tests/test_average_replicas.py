@@ -182,6 +182,11 @@ def test_bytes_of_a_round():
   schedule = absences()
   sent = train(average.fedavg(), schedule=schedule).sent
   assert sent.tolist() == (32 * schedule.present.sum(1)).tolist()
+  sent = train(average.noloco(), schedule=schedule).sent
+  for r, here in enumerate(schedule.present):  # both of a pair have to be there
+    pairs = np.argwhere(np.triu(average.groups(KEY, r, M), 1))
+    assert sent[r] == 2 * 52 * sum(here[i] and here[j] for i, j in pairs)
+  assert 0 < sent[2] < sent[3]
 
 
 def test_noloco_among_all_is_diloco_with_heavy_ball():
@@ -471,7 +476,11 @@ def bad_schedule():
     (lambda: average.fedau(cutoff=0), "cutoff is 0"),
     (lambda: average.diloco(kind="polyak"), "kind is 'polyak'"),
     (lambda: average.noloco(group=1), "group is 1"),
-    (lambda: average.noloco(0.0), "learning_rate 0.0"),
+    (lambda: average.noloco(0.0), "noloco: learning_rate 0.0"),
+    (lambda: average.noloco(momentum=1.0), "noloco: momentum 1.0"),
+    (lambda: average.fedavg(np.nan), "fedavg: learning_rate nan"),
+    (lambda: average.fedau(-1.0), "fedau: learning_rate -1.0"),
+    (lambda: average.diloco(0.7, -0.1), "diloco: momentum -0.1"),
     (lambda: average.groups(KEY, 0, 4, 5), "size is 5, expected 1 to 4"),
     (lambda: average.sharing(2, 1.5), "rate is 1.5"),
     (

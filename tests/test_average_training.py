@@ -258,6 +258,28 @@ def test_el2n_is_numpys():
       "'w' of model 1 is not zero",
     ),
     (
+      lambda: average.masked_mean({"w": jnp.ones((2, 2))}, {"v": True}),
+      "masked_mean: mask: 'w' is missing",
+    ),
+    (
+      lambda: average.prune({"w": jnp.ones((2, 2))}, {"w": np.ones(2, bool)}),
+      r"prune: mask: 'w' is \(2,\)",
+    ),
+    (lambda: average.sparsity({"b": jnp.ones(2)}), "no leaf has 2"),
+    (
+      lambda: average.merge_experts({"w": jnp.ones(2)}, "v"),
+      "merge_experts: 'v' matches no path of w",
+    ),
+    (lambda: average.pull({"w": jnp.ones(2)}, 1.5), "pull: rate is 1.5"),
+    (
+      lambda: average.divergence(jnp.zeros(2), jnp.zeros(3)),
+      r"logits \(2,\) and \(3,\)",
+    ),
+    (
+      lambda: average.regularised(*[jnp.zeros(2)] * 3, beta=-1.0),
+      "beta is -1.0",
+    ),
+    (
       lambda: average.frozen_zeros(optax.sgd(1.0)).update({}, (), None),
       "params is None",
     ),

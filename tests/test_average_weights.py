@@ -209,6 +209,8 @@ def test_decisions():
     ),
     (lambda: average.signal([1.0]), "at least 2"),
     (lambda: average.noise([1.0, np.inf]), "not finite"),
+    (lambda: average.noise([1.0, 2.0], last=1), "last is 1"),
+    (lambda: average.noise([1.0, 2.0], last=3), "at least 3"),
     (lambda: average.average_scores([1.0], 0), "last is 0"),
     (lambda: average.average_scores([1.0], 2), "at least 2"),
     (

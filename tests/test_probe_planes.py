@@ -188,6 +188,14 @@ def test_nan_stays_in_the_grid_and_is_reported(caplog):
   assert "not finite at 1 of 4" in caplog.text
 
 
+def test_coordinates_may_be_traced():
+  grid = probe.surface(loss, DATA, A, B, C, [0.0, 0.5], [0.0, 1.0, 2.0])
+  traced = jax.jit(lambda u, v: probe.surface(loss, DATA, A, B, C, u, v))(
+    jnp.array([0.0, 0.5]), jnp.arange(3.0)
+  )
+  np.testing.assert_allclose(traced, grid, rtol=1e-5)
+
+
 def test_bad_planes_are_refused():
   zero = jax.tree.map(np.zeros_like, A)
   with pytest.raises(ValueError, match="direction v is zero"):

@@ -57,14 +57,17 @@ def noise(scores: npt.ArrayLike, last: int | None = None) -> np.ndarray:
     [...] float64, with the population's deviation (1 / n).
 
   Raises:
-    ValueError: for fewer than two checkpoints, or a score that is not finite.
+    ValueError: for fewer than two checkpoints, in all or in `last`, more of
+      them than there are, or a score that is not finite.
 
   >>> noise([9.0, 1.0, 3.0], last=2).item()
   0.5
 
   Heineman et al. 2025, https://arxiv.org/abs/2508.13144.
   """
-  values = _scores(scores, "noise", 2)[..., -(last or 0) :]
+  if last is not None and last < 2:
+    raise ValueError(f"noise: last is {last}, expected at least 2")
+  values = _scores(scores, "noise", last or 2)[..., -(last or 0) :]
   return values.std(-1) / values.mean(-1)
 
 

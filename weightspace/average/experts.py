@@ -80,11 +80,16 @@ def pull(experts: Stack, rate: float | jax.Array) -> Stack:
   Returns:
     Stack; the same as `mix(experts, sharing(N, rate))`, for a traced b too.
 
+  Raises:
+    ValueError: for a rate outside [0, 1].
+
   >>> pull({"w": jnp.array([0.0, 4.0])}, 0.5)["w"].tolist()
   [2.0, 2.0]
 
   https://arxiv.org/abs/2308.06093; the form of the share is ours.
   """
+  if trees.concrete(rate) and not 0.0 <= rate <= 1.0:
+    raise ValueError(f"pull: rate is {rate}, expected 0 to 1")
   count = trees.size(experts)
 
   def leaf(x: jax.Array) -> jax.Array:
@@ -122,8 +127,7 @@ def sharing_experts(tx: Any, pattern: str, rate: Rate) -> Any:
   inner = optax.with_extra_args_support(tx)
 
   def init(params: Params) -> Shared:
-    if not any(fnmatch.fnmatch(path, pattern) for path in trees.names(params)):
-      raise ValueError(f"sharing_experts: {pattern!r} matches no path")
+    _check_pattern(params, pattern, "sharing_experts")
     return Shared(inner.init(params), jnp.zeros((), jnp.int32))
 
   def update(
@@ -157,11 +161,15 @@ def merge_experts(params: Params, pattern: str) -> Params:
   Returns:
     Params: those leaves lose their first axis.
 
+  Raises:
+    ValueError: for a pattern that matches nothing.
+
   >>> merge_experts({"w": jnp.array([1.0, 3.0]), "b": 0.0}, "w")["w"].item()
   2.0
 
   https://arxiv.org/abs/2308.06093.
   """
+  _check_pattern(params, pattern, "merge_experts")
 
   def leaf(path: str, x: Any) -> Any:
     if fnmatch.fnmatch(path, pattern):
@@ -169,3 +177,11 @@ def merge_experts(params: Params, pattern: str) -> Params:
     return x
 
   return trees.map_named(leaf, params)
+
+
+def _check_pattern(params: Params, pattern: str, what: str) -> None:
+  names = trees.names(params)
+  if not any(fnmatch.fnmatch(path, pattern) for path in names):
+    raise ValueError(
+      f"{what}: {pattern!r} matches no path of {', '.join(names)}"
+    )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from weightspace.average import matrices, mixing, servers
+from weightspace.average import matrices, mixing, outer_steps, servers
 from weightspace.average.servers import Method, Topology
 from weightspace.types import Key, Stack, State
 
@@ -49,7 +49,8 @@ def noloco(
     Method.
 
   Raises:
-    ValueError: for a group below 2, or a learning rate that is not above 0.
+    ValueError: for a group below 2, a learning rate that is not above 0, or a
+      momentum outside [0, 1).
 
   >>> noloco(0.7, 0.5).topology(jax.random.key(0), 0, 2).tolist()
   [[0.5, 0.5], [0.5, 0.5]]
@@ -60,8 +61,7 @@ def noloco(
   """
   if group < 2:
     raise ValueError(f"noloco: group is {group}, expected at least 2")
-  if not learning_rate > 0:
-    raise ValueError(f"noloco: learning_rate {learning_rate}, expected above 0")
+  outer_steps.check("noloco", learning_rate, momentum)
   pull = learning_rate if consensus is None else consensus
   _check_pull(pull, momentum, group)
   tx = outer or optax.sgd(learning_rate, momentum)
@@ -73,8 +73,8 @@ def noloco(
     present: jax.Array,
     talk: mixing.Talk,
   ) -> tuple[State, Stack]:
-    begun = servers.wide(anchor)
-    change = jax.tree.map(jnp.subtract, servers.wide(params), begun)
+    begun = outer_steps.wide(anchor)
+    change = jax.tree.map(jnp.subtract, outer_steps.wide(params), begun)
     near, middle = talk.mix((change, begun), present)
     gradient = jax.tree.map(
       lambda d, x, m: (pull / learning_rate) * (x - m) - d,
@@ -82,7 +82,7 @@ def noloco(
       begun,
       middle,
     )
-    after, moved = servers.outer_step(tx, gradient, state, anchor)
+    after, moved = outer_steps.take(tx, gradient, state, anchor)
     here = present > 0
     return servers.where(here, after, state), servers.where(here, moved, anchor)
 
@@ -90,7 +90,7 @@ def noloco(
     return matrices.groups(key, turn, count, min(group, count))
 
   def init(anchor: Stack) -> State:
-    return servers.outer_state(tx, anchor)
+    return outer_steps.begin(tx, anchor)
 
   return Method(init, update, topology)
 

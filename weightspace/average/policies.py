@@ -55,9 +55,17 @@ def divergence(policy: jax.Array, reference: jax.Array) -> jax.Array:
   Returns:
     [...].
 
+  Raises:
+    ValueError: for logits of unlike shapes.
+
   >>> divergence(jnp.zeros(4), jnp.zeros(4)).item()
   0.0
   """
+  if jnp.shape(policy) != jnp.shape(reference):
+    raise ValueError(
+      f"divergence: logits {jnp.shape(policy)} and {jnp.shape(reference)},"
+      " expected one shape"
+    )
   logs = jax.nn.log_softmax(policy)
   return (jnp.exp(logs) * (logs - jax.nn.log_softmax(reference))).sum(-1)
 
@@ -79,11 +87,16 @@ def regularised(
   Returns:
     [...], to be maximised.
 
+  Raises:
+    ValueError: for a beta below 0, or logits of unlike shapes.
+
   >>> even, reward = jnp.zeros(2), jnp.array([0.0, 1.0])
   >>> regularised(even, even, reward, beta=1.0).item()
   0.5
 
   https://arxiv.org/abs/2411.01798.
   """
+  if trees.concrete(beta) and not beta >= 0:
+    raise ValueError(f"regularised: beta is {beta}, expected 0 or more")
   gain = jax.nn.softmax(policy) * jnp.broadcast_to(reward, policy.shape)
   return gain.sum(-1) - beta * divergence(policy, reference)

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import trees
-from weightspace.average import mixing
+from weightspace.average import mixing, outer_steps
 from weightspace.types import Key, Params, Stack, State
 
 ABSENT = ("participating", "all")
@@ -66,7 +65,8 @@ def fedavg(
     Method.
 
   Raises:
-    ValueError: for another `absent`, or weights below zero or all zero.
+    ValueError: for another `absent`, a learning rate that is not above 0, or
+      weights below zero or all zero.
 
   >>> fedavg(weights=[1.0, 3.0]).init({"w": jnp.zeros((2, 1))})[0].tolist()
   [0.5, 1.5]
@@ -77,6 +77,7 @@ def fedavg(
   """
   if absent not in ABSENT:
     raise ValueError(f"fedavg: absent is {absent!r}, expected {ABSENT}")
+  outer_steps.check("fedavg", learning_rate)
   shares = None if weights is None else np.asarray(weights, np.float32)
   if shares is not None and not (
     shares.ndim == 1 and (shares >= 0).all() and shares.sum() > 0
@@ -117,7 +118,7 @@ def fedau(
     Method.
 
   Raises:
-    ValueError: for a cut-off below 1.
+    ValueError: for a cut-off below 1, or a learning rate that is not above 0.
 
   >>> method = fedau(cutoff=2)
   >>> state = method.init({"w": jnp.zeros((1, 1))})
@@ -130,6 +131,7 @@ def fedau(
   """
   if cutoff is not None and cutoff < 1:
     raise ValueError(f"fedau: cutoff is {cutoff}, expected at least 1")
+  outer_steps.check("fedau", learning_rate)
   most = np.inf if cutoff is None else float(cutoff)
 
   def init(anchor: Stack) -> Intervals:
@@ -171,7 +173,8 @@ def diloco(
     Method.
 
   Raises:
-    ValueError: for another kind.
+    ValueError: for another kind, a learning rate that is not above 0, or a
+      momentum outside [0, 1).
 
   >>> diloco(kind="heavy_ball", momentum=0.3).topology is None
   True
@@ -182,28 +185,10 @@ def diloco(
   """
   if kind not in KINDS:
     raise ValueError(f"diloco: kind is {kind!r}, expected {KINDS}")
+  outer_steps.check("diloco", learning_rate, momentum)
   nesterov = kind == "nesterov"
   chosen = outer or optax.sgd(learning_rate, momentum, nesterov=nesterov)
   return fedavg(outer=chosen)
-
-
-def outer_state(tx: Any, anchor: Stack) -> State:
-  """Return the state of an outer optimiser for each replica, in float32."""
-  return jax.vmap(tx.init)(wide(anchor))
-
-
-def outer_step(
-  tx: Any, gradient: Stack, state: State, anchor: Stack
-) -> tuple[State, Stack]:
-  """Take one step of an outer optimiser for each replica."""
-  updates, state = jax.vmap(tx.update)(gradient, state, wide(anchor))
-  moved = jax.vmap(optax.apply_updates)(wide(anchor), updates)
-  return state, jax.tree.map(lambda x, y: x.astype(y.dtype), moved, anchor)
-
-
-def wide(stack: Stack) -> Stack:
-  """Return the leaves in the dtype that sums are kept in."""
-  return jax.tree.map(lambda x: x.astype(trees.accumulator(x.dtype)), stack)
 
 
 def where(flags: jax.Array, a: Any, b: Any) -> Any:
@@ -227,7 +212,7 @@ def _server(
   """
 
   def begin(anchor: Stack) -> State:
-    return init(anchor), outer_state(tx, anchor)
+    return init(anchor), outer_steps.begin(tx, anchor)
 
   def update(
     state: State,
@@ -240,8 +225,8 @@ def _server(
     known, weight, whole = weigh(state[0], flags)
     change = jax.tree.map(
       lambda x, y: mixing.column(weight, x) * (x - y),
-      wide(params),
-      wide(anchor),
+      outer_steps.wide(params),
+      outer_steps.wide(anchor),
     )
     # One exchange: a mean of changes, and of the weights.
     change, mass, some = talk.mean((change, whole, flags))
@@ -252,7 +237,7 @@ def _server(
       jax.tree.map(lambda d: d[None], change),
       anchor,
     )
-    outer, moved = outer_step(tx, gradient, state[1], anchor)
+    outer, moved = outer_steps.take(tx, gradient, state[1], anchor)
     met = jnp.broadcast_to(some > 0, present.shape)  # else nothing happens
     return (known, where(met, outer, state[1])), where(met, moved, anchor)
 

@@ -100,9 +100,13 @@ def magnitude_mask(
 def prune(params: Params, mask: Params) -> Params:
   """Set to zero what a mask leaves out.
 
+  Raises:
+    ValueError: at the first leaf that the mask is not shaped as.
+
   >>> prune({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})["w"].tolist()
   [1.0, 0.0]
   """
+  _check_mask(params, mask, "prune")
   return jax.tree.map(
     lambda x, keep: jnp.where(keep, x, jnp.zeros_like(x)), params, mask
   )
@@ -119,8 +123,9 @@ def masked_mean(stack: Stack, mask: Params) -> Params:
     Params.
 
   Raises:
-    ValueError: when a model is not zero where the mask says so, naming the
-      first path and model (checked on concrete values).
+    ValueError: at the first leaf that the mask is not shaped as, or when a
+      model is not zero where the mask says so, naming the first path and model
+      (checked on concrete values).
 
   >>> mask = {"w": jnp.array([True, False])}
   >>> models = {"w": jnp.array([[1.0, 0.0], [3.0, 0.0]])}
@@ -129,6 +134,7 @@ def masked_mean(stack: Stack, mask: Params) -> Params:
 
   Zimmer et al. 2024, https://arxiv.org/abs/2306.16788.
   """
+  _check_mask(jax.tree.map(lambda x: x[0], stack), mask, "masked_mean")
   if trees.concrete((stack, mask)):
     keeps = trees.named(mask)
     for path, x in trees.named(stack).items():
@@ -186,14 +192,27 @@ def frozen_zeros(tx: Any, axes: int = 2) -> Any:
 def sparsity(params: Params, axes: int = 2) -> float:
   """Return the share of zeros among the weights that can be pruned.
 
+  Raises:
+    ValueError: for a tree without such weights.
+
   >>> sparsity({"w": jnp.array([[0.0, 1.0]]), "b": jnp.zeros(3)})
   0.5
   """
   leaves = [
     np.asarray(x) for x in jax.tree.leaves(params) if _prunable(x, axes)
   ]
+  if not leaves:
+    raise ValueError(f"sparsity: no leaf has {axes} axes or more")
   zeros = sum(int((x == 0).sum()) for x in leaves)
   return zeros / sum(x.size for x in leaves)
+
+
+def _check_mask(params: Params, mask: Params, what: str) -> None:
+  plain, given = (
+    jax.tree.map(lambda x: np.zeros(np.shape(x), bool), tree)
+    for tree in (params, mask)
+  )
+  trees.check_same(plain, given, f"{what}: mask")
 
 
 def _prunable(x: Any, axes: int) -> bool:

@@ -108,11 +108,14 @@ def surface(
 
 def _check(
   loss: Loss, data: Data, origin: Params, u: Any, v: Any, us: Any, vs: Any
-) -> tuple[Stack, np.ndarray, tuple[int, int]]:
+) -> tuple[Stack, Any, tuple[int, int]]:
   """Return the Stack, coefficient rows [U V, 3], and (U, V)."""
-  places = [np.asarray(x, np.float32) for x in (us, vs)]
+  known = trees.concrete((us, vs))
+  xp: Any = np if known else jnp
+  places = [xp.asarray(x, np.float32) for x in (us, vs)]
   for name, values in zip(("us", "vs"), places):
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+    finite = not known or np.isfinite(values).all()
+    if values.ndim != 1 or not len(values) or not finite:
       raise ValueError(
         f"surface: {name} has shape {values.shape}, expected finite numbers [G]"
       )
@@ -131,8 +134,8 @@ def _check(
         f"surface: direction {name} is zero, expected a direction"
       )
   objectives.examples(loss, origin, data, "surface")
-  grid = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2)
-  rows = np.concatenate([np.ones((len(grid), 1), np.float32), grid], 1)
+  grid = xp.stack(xp.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2)
+  rows = xp.concatenate([xp.ones((len(grid), 1), np.float32), grid], 1)
   return planes.span(origin, u, v), rows, (len(places[0]), len(places[1]))
 
 
