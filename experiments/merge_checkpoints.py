@@ -22,7 +22,7 @@ from ml_collections import config_dict, config_flags
 from weightspace.cli import command
 
 KEYS = "merge_method recipe models base_model parameters dtype out_dtype"
-KEYS += " tokenizer_source chat_template"
+KEYS += " tokenizer_source chat_template search"
 _CONFIG = config_flags.DEFINE_config_dict(
   "config", config_dict.create(**dict.fromkeys(KEYS.split(), ""))
 )
@@ -56,8 +56,9 @@ def configuration() -> tuple[dict[str, Any], str]:
   found = {key: value for key, value in _CONFIG.value.items() if value}
   names = [name for name in found.pop("models", "").split(",") if name]
   found["models"] = [{"model": name} for name in names]
-  given = found.get("parameters", "{}")
-  found["parameters"] = command.load(given, "--config.parameters")
+  found.setdefault("parameters", "{}")
+  for key in {"parameters", "search"} & set(found):
+    found[key] = command.load(found[key], f"--config.{key}")
   return found, yaml.safe_dump(found)
 
 

@@ -64,6 +64,19 @@ def test_flags_give_the_merge_in_memory(folder, tmp_path, more):
 
 
 @pytest.mark.slow
+def test_flags_search(folder, tmp_path):
+  ids = np.arange(33) * 7 % llamas.VOCAB
+  np.save(tmp_path / "text.npy", ids)
+  search = "parameters: {scale: [0, 2]}, score: language_model, budget: 5"
+  search += f", text: {tmp_path / 'text.npy'}, length: 8"
+  out = tmp_path / "out"
+  done = run(folder, f"--out={out}", *FLAGS, f"--config.search={{{search}}}")
+  assert done.returncode == 0, done.stderr
+  assert "search: 5 mixes, best score" in done.stdout
+  assert "scale:" in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
 def test_a_file_is_read_instead(folder, tmp_path):
   config = {"merge_method": "linear", "parameters": {"weight": 1}}
   config["models"] = [{"model": "a"}, {"model": "b"}]

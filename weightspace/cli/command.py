@@ -164,13 +164,16 @@ def execute(
   from weightspace.cli import building, card, plans, schema
   from weightspace.merge import streaming, tasks
 
+  key, done = jax.random.key(options.seed), lambda: None
+  if isinstance(found, Mapping) and "search" in found:
+    found, text, done = _searched(found, options, key)
   config = schema.parse(found)
   job = building.build(config, not options.no_copy_tokenizer)
   for note in job.notes:
     print(f"note: {note}", file=sys.stderr)
-  key = jax.random.key(options.seed)
   if options.mesh and not options.dry_run:
     _on_mesh(job.parts, options, key)
+    done()
     return 0
   memory = options.max_memory
   plan = tasks.plan(job.parts, max_memory=memory, key=key, dtype=job.dtype)
@@ -195,8 +198,27 @@ def execute(
         about=plans.about(job, text),
         progress=advance,
       )
+  done()
   print(f"wrote {os.path.abspath(options.output)}")
   return 0
+
+
+def _searched(
+  found: Mapping[str, Any], options: argparse.Namespace, key: Any
+) -> tuple[Mapping[str, Any], str, Callable[[], None]]:
+  """Return the configuration that was found, its text, and what ends it."""
+  import yaml
+
+  from weightspace.cli import searching
+
+  if options.distributed:
+    raise ValueError("search: expected one process, got --distributed")
+  if os.path.lexists(options.output):
+    raise ValueError(f"{options.output!r} exists, expected a new path")
+  outcome = searching.settled(found, options.output, key, options.dry_run)
+  print(outcome.said)
+  text = f"# {outcome.said}\n{yaml.safe_dump(outcome.config)}"
+  return outcome.config, text, lambda: searching.forget(outcome)
 
 
 def _on_mesh(parts: Sequence[Any], options: Any, key: Any) -> None:
