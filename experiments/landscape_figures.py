@@ -36,40 +36,8 @@ def contour(
   """
 
   def draw(axes: Any) -> None:
-    import matplotlib.colors
-
-    values = np.ma.masked_invalid(np.asarray(grid, float)).T
-    low, high = float(values.min()), float(np.ma.median(values) * 3)
-    high = max(min(high, float(values.max())), low * 1.5 + 1e-9)
-    levels = np.geomspace(max(low, 1e-6), high, 16)
-    filled = axes.contourf(
-      us,
-      vs,
-      np.maximum(values, levels[0]),
-      levels=levels,
-      norm=matplotlib.colors.LogNorm(levels[0], levels[-1]),
-      cmap="Blues_r",
-      extend="max",
-    )
-    axes.contour(
-      us, vs, values, levels=levels, colors="white", linewidths=0.4, alpha=0.7
-    )
-    styles = ("--", "-", ":")
-    for place, (name, points) in enumerate((paths or {}).items()):
-      xs, ys = np.asarray(points).T
-      colour = (COLOURS[1], INK)[place % 2]
-      axes.plot(xs, ys, styles[place % 3], color=colour, lw=1.8, label=name)
-    for name, (x, y) in (models or {}).items():
-      axes.plot([x], [y], "o", ms=7, mfc="white", mec=INK, mew=1.2, zorder=5)
-      axes.annotate(
-        name,
-        (x, y),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.0},
-      )
+    filled, levels = _filled(axes, us, vs, grid)
+    _marked(axes, models or {}, paths or {})
     bar = axes.figure.colorbar(filled, ax=axes, pad=0.02)
     ticks = levels[:: max(1, len(levels) // 5)]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
@@ -78,10 +46,60 @@ def contour(
     bar.outline.set_linewidth(0.5)
     axes.set_aspect("equal")
     axes.set(xlabel="distance along u", ylabel="distance along v", title=title)
-    if paths:
-      axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.8)
 
   return draw
+
+
+def _filled(
+  axes: Any, us: npt.ArrayLike, vs: npt.ArrayLike, grid: npt.ArrayLike
+) -> tuple[Any, np.ndarray]:
+  """Draw the contours, in grey for what is drawn on them; return levels too."""
+  import matplotlib.colors
+
+  values = np.ma.masked_invalid(np.asarray(grid, float)).T
+  low, high = float(values.min()), float(np.ma.median(values) * 3)
+  high = max(min(high, float(values.max())), low * 1.5 + 1e-9)
+  levels = np.geomspace(max(low, 1e-6), high, 16)
+  whole = matplotlib.colormaps["Greys_r"](np.linspace(0.3, 1.0, 256))
+  filled = axes.contourf(
+    us,
+    vs,
+    np.maximum(values, levels[0]),
+    levels=levels,
+    norm=matplotlib.colors.LogNorm(levels[0], levels[-1]),
+    cmap=matplotlib.colors.ListedColormap(whole),
+    extend="max",
+  )
+  axes.contour(
+    us, vs, values, levels=levels, colors="white", linewidths=0.4, alpha=0.7
+  )
+  return filled, levels
+
+
+def _marked(
+  axes: Any,
+  models: Mapping[str, tuple[float, float]],
+  paths: Mapping[str, npt.ArrayLike],
+) -> None:
+  """Mark models and paths; a path's colour is that in `figures.curves`."""
+  for place, (name, points) in enumerate(paths.items()):
+    xs, ys = np.asarray(points).T
+    colour = COLOURS[place % len(COLOURS)]
+    axes.plot(xs, ys, color="white", lw=3.6, alpha=0.8)
+    axes.plot(xs, ys, color=colour, lw=2.0, label=name)
+  for name, (x, y) in models.items():
+    axes.plot([x], [y], "o", ms=7, mfc="white", mec=INK, mew=1.2, zorder=5)
+    axes.annotate(
+      name,
+      (x, y),
+      xytext=(0, 8),
+      textcoords="offset points",
+      ha="center",
+      fontsize=9,
+      bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.0},
+    )
+  if paths:
+    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.8)
 
 
 def spectrum(

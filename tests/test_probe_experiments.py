@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from experiments import (
+  landscape_figures,
   landscape_grokking,
   landscape_laws,
   landscape_lazy,
   landscape_soup,
   phases_results,
 )
-from weightspace import losses
+from weightspace import figures, losses
 
 
 def test_a_linear_models_soup_is_its_ensemble():
@@ -71,3 +72,21 @@ def test_the_penalty_bends_every_direction():
 def test_rank_correlations():
   assert phases_results.spearman([1, 2, 3, 4], [9, 4, 1, 0]) == -1.0
   assert phases_results.spearman([1, 1, 1], [1, 2, 3]) == 0.0
+
+
+def test_a_path_has_one_colour_in_both_panels():
+  pytest.importorskip("matplotlib")
+  us, names = np.array([0.0, 1.0]), ("line", "curve")
+  paths = {
+    name: np.array([[0.0, 0.0], [1.0, y]]) for y, name in enumerate(names)
+  }
+  grid = np.array([[1.0, 2.0], [3.0, np.nan]])
+  drawn = figures.figure(
+    landscape_figures.contour(us, us, grid, {"A": (0.0, 0.0)}, paths),
+    figures.curves(us, {name: [us] for name in names}, ("t", "loss")),
+  )
+  seen = [
+    {x.get_label(): x.get_color() for x in axes.lines if x.get_label() in names}
+    for axes in drawn.axes[:2]
+  ]
+  assert len(seen[0]) == 2 and seen[0] == seen[1]
