@@ -188,6 +188,17 @@ def test_sick_chains_are_told():
   )
   assert not blown.healthy and np.isnan(blown.rhat)
 
+  def round_(w, x):
+    return 0.5 * (w**2).sum() + 0.0 * x
+
+  # Few draws of slow chains: each sits where it is, and no two agree.
+  short = dict(step_size=1e-3, chains=20, draws=5, burn_in=300)
+  apart = probe.learning_coefficient(
+    round_, jnp.zeros(2), jnp.zeros(50), KEY, **short
+  )
+  assert not apart.healthy and apart.rhat > 1.1
+  assert apart.value > 0 and abs(apart.drift) < 0.5
+
 
 def test_bad_numbers_are_named():
   with pytest.raises(ValueError, match=r"rho is 0.0, expected above 0"):
