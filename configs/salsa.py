@@ -1,14 +1,18 @@
 """SALSA on a language model: a rewarded policy held to a soup.
 
 "SALSA: soup-based alignment learning for stronger adaptation in RLHF", 2024,
-https://arxiv.org/abs/2411.01798. Two character models are fine-tuned from one
-base; the policy starts from the first and is rewarded for some characters, held
-to the first or to the average of the two at equal weight of the divergence.
-Expectations are exact sums over the next character, along given text. The
-number aimed at: reward with the soup minus that with one model, above zero.
-Where the paper's policy starts could not be checked. Measured: no difference in
-reward, and a lower loss on text with the soup: held to a better language model,
-the policy earns the same and stays a better one.
+https://arxiv.org/abs/2411.01798. Three character models are fine-tuned from one
+base. The policy starts from the first, and is held to it, or to the average of
+the first two, at equal weight of the divergence. Its reward is fixed: the
+log-probability that the third gives to a character, as a reward model gives
+high marks to what good models say. Expectations are exact sums over the next
+character, along given text. The number aimed at: reward with the soup minus
+that with one model, above zero. Where the paper's policy starts could not be
+checked.
+
+With `--config.reward=table` the reward is one for a random share of the
+characters, whatever the text. Such a reward knows nothing that an average could
+know better, and there the soup earns no more.
 
 python -m experiments.adapt --config=configs/salsa.py --data_dir=DIR
 
@@ -34,6 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "prompts": 40 if tiny else 600,
       "slow": 3e-3,
       "beta": 0.5,
+      "reward": "model",
       "rewarded": 0.3,
       "base": {"epochs": 1 if tiny else 8, "batch_size": 40 if tiny else 64},
       "fine": {"epochs": 1 if tiny else 3, "batch_size": 40 if tiny else 64},

@@ -179,57 +179,70 @@ def policy(run: runs.Run) -> bed.Lines:
   """
   parts, model, loss = texts.language(run)
   config, seeds = run.config, run.config.seeds
-  train, val, test = (bed.windows(part, config.length) for part in parts)
-  train, more = (
-    jax.tree.map(lambda x, s=s: x[s], train)
-    for s in (
-      slice(config.examples),
-      slice(config.examples, 2 * config.examples),
-    )
+  train, *rest = (bed.windows(part, config.length) for part in parts)
+  val, test = (
+    jax.tree.map(lambda x: jnp.asarray(x[: config.prompts]), part)
+    for part in rest
   )
-  val = jax.tree.map(lambda x: jnp.asarray(x[: config.prompts]), val)
-  test = jax.tree.map(lambda x: jnp.asarray(x[: config.prompts]), test)
-  start = bed.starts(model, train["x"], run.key, seeds)
-  tx = optax.adam(config.rate)
-  base = bed.trajectory(loss, start, tx, train, run.key, config.base)[0][-1]
-  key = jax.random.fold_in(run.key, 1)
-  pairs = bed.trajectory(loss, bed.repeat(base, 2), tx, more, key, config.fine)[
-    0
-  ][-1]
-  one = bed.pick(pairs, range(0, 2 * seeds, 2))
-  two = bed.pick(pairs, range(1, 2 * seeds, 2))
-  references = {"one model": one, "soup": bed.mean([one, two])}
-  reward = _reward(model.hyper["vocab"], config)
+  one, two, third = _fine_tuned(run, model, loss, train)
   logits = jax.jit(lambda s, x: jax.lax.map(lambda p: model.apply(p, x), s))
+
+  def reward(x: jax.Array) -> jax.Array:
+    held = logits(third, x)
+    if config.reward == "model":
+      return jax.nn.log_softmax(held)
+    return jnp.broadcast_to(_table(held.shape[-1], config), held.shape)
 
   def objective(params: Params, batch: Data) -> jax.Array:
     found = average.regularised(
-      model.apply(params, batch["x"]), batch["reference"], reward, config.beta
+      model.apply(params, batch["x"]),
+      batch["reference"],
+      batch["reward"],
+      config.beta,
     )
     return -found.mean(-1)
 
-  for name, reference in references.items():
-    held = jnp.asarray(logits(reference, val["x"]))
-    data = {"x": jnp.repeat(val["x"][None], seeds, 0), "reference": held}
+  data = {"x": jnp.repeat(val["x"][None], seeds, 0), "reward": reward(val["x"])}
+  key, earned = jax.random.fold_in(run.key, 2), reward(test["x"])
+  for name, held in {"one model": one, "soup": bed.mean([one, two])}.items():
     tuned = bed.trajectory(
-      objective, one, optax.adam(config.slow), data,
-      jax.random.fold_in(run.key, 2), config.align, shared_data=False,
+      objective, one, optax.adam(config.slow),
+      data | {"reference": logits(held, val["x"])}, key, config.align,
+      shared_data=False,
     )[0][-1]  # fmt: skip
-    acted, anchor = logits(tuned, test["x"]), logits(reference, test["x"])
-    gained = (jax.nn.softmax(acted) @ reward).mean((1, 2))
-    yield from bed.lines(
-      f"held to {name}",
-      {
-        "reward": np.asarray(gained, float),
-        "KL to its reference": np.asarray(
-          average.divergence(acted, anchor).mean((1, 2)), float
-        ),
-        "test loss": bed.scores(loss, tuned, test),
-      },
-    )
+    acted, anchor = logits(tuned, test["x"]), logits(held, test["x"])
+    cost = bed.scores(loss, tuned, test)
+    found = _policy(acted, anchor, earned) | {"test loss": cost}
+    yield from bed.lines(f"held to {name}", found)
 
 
-def _reward(kinds: int, config: Any) -> jax.Array:
+def _fine_tuned(run: runs.Run, model: Any, loss: Any, train: Data) -> list[Any]:
+  """Return three Stacks of models fine-tuned apart, from one base a seed."""
+  config, count = run.config, run.config.examples
+  first, more = (
+    jax.tree.map(lambda x, n=n: x[n : n + count], train) for n in (0, count)
+  )
+  start = bed.starts(model, first["x"], run.key, config.seeds)
+  tx, key = optax.adam(config.rate), jax.random.fold_in(run.key, 1)
+  base = bed.trajectory(loss, start, tx, first, run.key, config.base)[0][-1]
+  grown, _ = bed.trajectory(
+    loss, bed.repeat(base, 3), tx, more, key, config.fine
+  )
+  size = 3 * config.seeds
+  return [bed.pick(grown[-1], range(place, size, 3)) for place in range(3)]
+
+
+def _policy(
+  acted: jax.Array, anchor: jax.Array, reward: jax.Array
+) -> dict[str, np.ndarray]:
+  """Return mean reward and divergence of policies, from logits [M, N, T, V]."""
+  gained = (jax.nn.softmax(acted) * reward).sum(-1).mean((1, 2))
+  away = average.divergence(acted, anchor).mean((1, 2))
+  found = {"reward": gained, "KL to its reference": away}
+  return {name: np.asarray(x, float) for name, x in found.items()}
+
+
+def _table(kinds: int, config: Any) -> jax.Array:
   """Return a fixed reward for each character: one, for a share of them."""
   random = np.random.default_rng(0)
   return jnp.asarray(random.random(kinds) < config.rewarded, jnp.float32)

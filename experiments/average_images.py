@@ -53,34 +53,27 @@ def free_lunch(run: runs.Run) -> bed.Lines:
   rate, with the base's head frozen ("shared") or a new head each ("own").
   """
   splits, model, loss, score = problem(run)
-  config, rates = run.config, list(run.config.rates)
-  seeds, copies = config.seeds, config.runs
-  half = len(splits.train["y"]) // 2
-  first, rest = (
-    jax.tree.map(lambda x, s=s: x[s], splits.train)
-    for s in (slice(0, half), slice(half, None))
-  )
+  config, seeds = run.config, run.config.seeds
+  first, rest = _halves(splits.train)
   start = bed.starts(model, first["x"], run.key, seeds)
   base = bed.trajectory(loss, start, sgd(0.1), first, run.key, config.base)[0][
     -1
   ]
   test, away = splits.test, shifted(run, splits.test)
-  many = bed.repeat(base, len(rates) * copies)
-  rate = jnp.tile(jnp.repeat(jnp.array(rates), copies), seeds)
-  fresh = bed.starts(
-    model,
-    first["x"],
-    jax.random.fold_in(run.key, 1),
-    seeds * len(rates) * copies,
-  )
+  each = len(config.rates) * config.runs
+  rate = jnp.tile(jnp.repeat(jnp.array(config.rates), config.runs), seeds)
+  own = jax.random.fold_in(run.key, 1)
+  fresh = bed.starts(model, first["x"], own, seeds * each)["Dense_1"]
   for heads in ("shared", "own"):
-    begun = many if heads == "shared" else many | {"Dense_1": fresh["Dense_1"]}
+    begun = bed.repeat(base, each)
+    if heads == "own":
+      begun = begun | {"Dense_1": fresh}
 
     def tx(learning_rate: Any, heads: str = heads) -> Any:
-      frozen = optax.masked(
-        optax.set_to_zero(), {"Dense_0": False, "Dense_1": heads == "shared"}
+      frozen = {"Dense_0": False, "Dense_1": heads == "shared"}
+      return optax.chain(
+        sgd(learning_rate), optax.masked(optax.set_to_zero(), frozen)
       )
-      return optax.chain(sgd(learning_rate), frozen)
 
     key = jax.random.fold_in(run.key, 2)
     snapshots, _ = bed.trajectory(
@@ -88,21 +81,30 @@ def free_lunch(run: runs.Run) -> bed.Lines:
     )
     found = {"last": snapshots[-1], "CA": bed.mean(snapshots)}
     for name, stack in found.items():
-      joined = jax.tree.map(
-        lambda x: x.reshape(seeds * len(rates), copies, *x.shape[1:]), stack
-      )
-      rule = "shared" if heads == "shared" else "mean"
-      mixed = ws.stack(
-        [
-          average.average_runs(ws.unstack(part), HEAD, rule)
-          for part in ws.unstack(joined)
-        ]
-      )
-      both = {name: stack, f"{name} + RA": mixed}
+      both = {name: stack, f"{name} + RA": _joined(stack, config.runs, heads)}
       for label, models in both.items():
         yield from _grid(
           f"{label}, {heads} head", models, seeds, (score, loss), test, away
         )
+
+
+def _halves(data: Data) -> tuple[Data, Data]:
+  """Return the first and the second half of the examples."""
+  half = len(data["y"]) // 2
+  first = jax.tree.map(lambda x: x[:half], data)
+  return first, jax.tree.map(lambda x: x[half:], data)
+
+
+def _joined(stack: Stack, runs_: int, heads: str) -> Stack:
+  """Return the average of each R runs that lie next to each other."""
+  rule = "shared" if heads == "shared" else "mean"
+  groups = jax.tree.map(lambda x: x.reshape(-1, runs_, *x.shape[1:]), stack)
+  return ws.stack(
+    [
+      average.average_runs(ws.unstack(group), HEAD, rule)
+      for group in ws.unstack(groups)
+    ]
+  )
 
 
 def _grid(
@@ -178,11 +180,7 @@ def zscl(run: runs.Run) -> bed.Lines:
   """Fine-tune on a new domain; keep the old one by averaging along the way."""
   splits, model, loss, score = problem(run)
   config = run.config
-  half = len(splits.train["y"]) // 2
-  old, rest = (
-    jax.tree.map(lambda x, s=s: x[s], splits.train)
-    for s in (slice(0, half), slice(half, None))
-  )
+  old, rest = _halves(splits.train)
   new, away = shifted(run, rest), shifted(run, splits.test)
   start = bed.starts(model, old["x"], run.key, config.seeds)
   base = bed.trajectory(loss, start, sgd(0.1), old, run.key, config.base)[0][-1]
