@@ -11,7 +11,7 @@ True
 from typing import Any
 
 from weightspace.graph import Equation, Ref
-from weightspace.match import rules_products, terms, values
+from weightspace.match import equations, rules_products, terms, values
 from weightspace.match.values import Rule, Value, Walk
 
 # Whole numbers stay what they are under these.
@@ -32,7 +32,7 @@ def equal(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
     return rules_products.elementwise(walk, eqn, given)
   if values.size(walk, a.content) != values.size(walk, b.content):
     return rules_products.elementwise(walk, eqn, given)
-  terms.unify(walk.forest, a.content, b.content, eqn.primitive.name)
+  equations.unify(walk.forest, a.content, b.content, eqn.primitive.name)
   plain = [v._replace(content=None) for v in given]
   return rules_products.elementwise(walk, eqn, plain)
 
@@ -55,7 +55,7 @@ def select(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   if len(found) < len(cases):
     return rules_products.elementwise(walk, eqn, given)
   for other in found[1:]:
-    terms.unify(walk.forest, found[0], other, "select_n")
+    equations.unify(walk.forest, found[0], other, "select_n")
   plain = [v._replace(content=None) for v in given]
   out = rules_products.elementwise(walk, eqn, plain)[0]
   return [out._replace(content=found[0])]
@@ -103,7 +103,7 @@ def gather(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   for axis, d in enumerate(x.dims):
     looked, whole = axis in numbers.start_index_map, values.size(walk, d)
     if axis in pairs:
-      terms.unify(walk.forest, d, at.dims[pairs[axis]], "gather")
+      equations.unify(walk.forest, d, at.dims[pairs[axis]], "gather")
       continue
     if looked or sizes[axis] != whole:
       _look_up(walk, d, at if looked and followed else None, sizes[axis])
@@ -125,7 +125,7 @@ def _look_up(walk: Walk, axis: Any, at: Value | None, count: int) -> None:
   """Equate an axis with what points into it, or pin both."""
   if at is not None and at.content is not None and count == 1:
     if values.size(walk, at.content) == values.size(walk, axis):
-      return terms.unify(walk.forest, axis, at.content, "gather")
+      return equations.unify(walk.forest, axis, at.content, "gather")
   if at is not None:
     values.pin_content(walk, at)
   terms.pin(walk.forest, axis, "gather")
@@ -142,7 +142,7 @@ def scatter(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
     u = None if axis in apart else update.dims[next(inner)]
     moved = axis in numbers.scatter_dims_to_operand_dims or u is None
     if u is not None and values.size(walk, u) == values.size(walk, d):
-      terms.unify(walk.forest, u, d, why)
+      equations.unify(walk.forest, u, d, why)
     elif u is not None:
       terms.pin(walk.forest, u, why)
       moved = True

@@ -5,7 +5,7 @@
 """
 
 from weightspace.graph import Equation, Ref
-from weightspace.match import terms, values
+from weightspace.match import equations, terms, values
 from weightspace.match.terms import Term
 from weightspace.match.values import Rule, Use, Value, Walk
 
@@ -36,7 +36,7 @@ def elementwise(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
     column = [v.dims[axis] for v in given if v.dims]
     same = [d for d in column if values.size(walk, d) == n]
     for other in same[1:]:
-      terms.unify(walk.forest, same[0], other, name)
+      equations.unify(walk.forest, same[0], other, name)
     dims.append(same[0])
   return [Value(tuple(dims)) for _ in eqn.outputs]
 
@@ -46,7 +46,7 @@ def dot(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   a, b = given
   (left, right), (rows, columns) = eqn.params["dimension_numbers"]
   for i, j in (*zip(left, right), *zip(rows, columns)):
-    terms.unify(walk.forest, a.dims[i], b.dims[j], "dot_general")
+    equations.unify(walk.forest, a.dims[i], b.dims[j], "dot_general")
   batch = tuple(a.dims[i] for i in rows)
   # An inner unit may depend on a block only if the block is the same one on
   # both sides: hence axes met in a contraction are met without the free ones.
@@ -102,19 +102,19 @@ def _channels(walk: Walk, x: Term, k: Term, out: Term, n: int) -> None:
   """Equate the channels of the input with those that each group reads."""
   forest, why = walk.forest, "conv_general_dilated"
   if n == 1:
-    terms.unify(forest, x, k, why)
+    equations.unify(forest, x, k, why)
     return values.record(walk, (x,))
   halves = []
   for whole in (x, out):
     term = values.resolve(walk, whole)
-    found = terms.split_product(forest, term, n, why)
+    found = equations.split_product(forest, term, n, why)
     if found is None:
       for term in (x, k, out):
         terms.pin(forest, term, why)
       return
     halves.append(found)
-  terms.unify(forest, halves[0][0], halves[1][0], why)
-  terms.unify(forest, halves[0][1], k, why)
+  equations.unify(forest, halves[0][0], halves[1][0], why)
+  equations.unify(forest, halves[0][1], k, why)
   values.record(walk, halves[0])
 
 

@@ -8,7 +8,7 @@ output values; on the way it equates and pins axes.
 """
 
 from weightspace.graph import Equation, Ref
-from weightspace.match import terms, values
+from weightspace.match import equations, terms, values
 from weightspace.match.terms import ONE, Term
 from weightspace.match.values import Rule, Value, Walk
 
@@ -47,7 +47,7 @@ def _deal(
     return None
   left, result = terms.product(dims), []
   for n in shape:
-    halves = terms.split_product(
+    halves = equations.split_product(
       walk.forest, values.resolve(walk, left), n, "reshape"
     )
     if halves is None:
@@ -84,7 +84,7 @@ def concatenate(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   for other in given[1:]:
     for a, (left, right) in enumerate(zip(first.dims, other.dims)):
       if a != axis:
-        terms.unify(walk.forest, left, right, "concatenate")
+        equations.unify(walk.forest, left, right, "concatenate")
   whole = terms.total(values.resolve(walk, v.dims[axis]) for v in given)
   dims = (*first.dims[:axis], whole, *first.dims[axis + 1 :])
   for value in given:
@@ -96,9 +96,11 @@ def cut(walk: Walk, term: Term, start: int, stop: int, why: str) -> Term:
   """Return the units from `start` to `stop` of an axis."""
   if (start, stop) == (0, values.size(walk, term)):
     return term
-  halves = terms.split_sum(walk.forest, values.resolve(walk, term), start, why)
+  halves = equations.split_sum(
+    walk.forest, values.resolve(walk, term), start, why
+  )
   tail = values.resolve(walk, halves[1])
-  middle = terms.split_sum(walk.forest, tail, stop - start, why)[0]
+  middle = equations.split_sum(walk.forest, tail, stop - start, why)[0]
   return ONE if stop - start == 1 else middle
 
 
@@ -183,7 +185,7 @@ def dynamic_update_slice(
   x, update = given[:2]
   for d, u in zip(x.dims, update.dims):
     if values.size(walk, d) == values.size(walk, u):
-      terms.unify(walk.forest, d, u, "dynamic_update_slice")
+      equations.unify(walk.forest, d, u, "dynamic_update_slice")
     else:
       terms.pin(walk.forest, d, "dynamic_update_slice")
       terms.pin(walk.forest, u, "dynamic_update_slice")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from weightspace import graph
-from weightspace.match import terms
+from weightspace.match import equations, terms
 from weightspace.match.terms import Forest, Term
 
 
@@ -86,7 +86,7 @@ def record(walk: Walk, dims: tuple[Term, ...]) -> None:
 def unify(walk: Walk, a: Value, b: Value, why: str) -> None:
   """Let two values of one shape have the same axes."""
   for left, right in zip(a.dims, b.dims):
-    terms.unify(walk.forest, left, right, why)
+    equations.unify(walk.forest, left, right, why)
 
 
 def pin(walk: Walk, value: Value, why: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from weightspace import graph
 from weightspace.graph import Equation, Program, Ref
 from weightspace.match import (
+  equations,
   rules_indices,
   rules_products,
   rules_shapes,
@@ -93,7 +94,7 @@ def scan(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
     values.pin_content(walk, value)
   rows = []
   for value in given[fixed + carried :]:
-    terms.unify(walk.forest, steps, value.dims[0], "scan")
+    equations.unify(walk.forest, steps, value.dims[0], "scan")
     rows.append(value._replace(dims=value.dims[1:], content=None))
   inner = walk._replace(context=(*walk.context, steps))
   for value in rows:
