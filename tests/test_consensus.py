@@ -131,6 +131,7 @@ def test_masked_holds_one_bit_per_entry_and_restores(threshold):
   "make, message",
   [
     (lambda: ws.merge.sce(1.5), "top is 1.5"),
+    (lambda: ws.merge.sce(None), "top is None"),
     (lambda: ws.merge.pcb(-0.1), "keep is -0.1"),
     (lambda: ws.merge.consensus(1.0, -0.1), "threshold is -0.1"),
     (lambda: ws.merge.emr()(DELTAS), "needs base="),

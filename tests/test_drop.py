@@ -40,7 +40,7 @@ def test_dare(rescale):
     leaf = ws.merge.engine.leaf_contexts([path], None, KEY, {})[path].seed
     y = np.where(np.asarray(masks.uniform(KEY, leaf, x.shape)) < 0.4, x, 0)
     flat, cut = x.reshape(2, -1), y.reshape(2, -1)
-    order = {"l1": 1, "l2": 2}.get(rescale, 1)
+    order = {"l1": 1, "l2": 2, "linf": np.inf}.get(rescale, 1)
     norms = [np.linalg.norm(z, order, axis=1) for z in (flat, cut)]
     ratio = norms[0] / np.where(norms[1] > 0, norms[1], 1)
     factor = {"inverse": np.full(2, 2.5), "none": np.ones(2)}
@@ -166,6 +166,12 @@ def test_della_elects_as_ties():
   [
     (lambda: ws.merge.dare(1.1), "dare: rate is 1.1"),
     (lambda: ws.merge.dare(0.5, rescale="max"), "rescale is 'max'"),
+    (lambda: ws.merge.dare("0.5"), "dare: rate is '0.5', expected a number"),
+    (lambda: ws.merge.dare([0.1, 0.2]), "dare: rate is .*expected a number"),
+    (
+      lambda: ws.merge.dare(0.5)(DELTAS, base=BASE, key=3),
+      "recipe: key is 3, expected a key",
+    ),
     (lambda: ws.merge.dare_ties(-0.1), "dare_ties: rate is -0.1"),
     (lambda: ws.merge.dare_ties(0.5, 2.0), "density is 2.0"),
     (lambda: ws.merge.breadcrumbs(1.5, 0.1, 1.0), "keep is 1.5"),

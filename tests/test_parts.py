@@ -59,6 +59,13 @@ def test_only_is_the_recipe_on_a_pruned_tree(rest):
   assert not np.allclose(got["block_0/w"], everywhere)  # another threshold
 
 
+@pytest.mark.parametrize("pattern", ["*", re.compile("")])
+def test_a_pattern_of_everything_merges_everything(pattern):
+  stack, base = make()
+  recipe = merge.ties(0.3)
+  same(merge.only(pattern, recipe)(stack, base=base), recipe(stack, base=base))
+
+
 def test_parts_take_the_first_pattern_that_fits():
   stack, base = make()
   recipe = merge.by_part(
@@ -228,6 +235,8 @@ def test_bad_recipes_are_named():
     merge.only("head", merge.uniform(), rest="last")
   with pytest.raises(ValueError, match="at least one"):
     merge.gradient([])
+  with pytest.raises(ValueError, match="got Opcm, expected a Step"):
+    merge.only("head", merge.opcm())
 
 
 @pytest.mark.parametrize("rest", ["base", "first"])

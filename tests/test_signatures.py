@@ -155,6 +155,19 @@ def test_patching_under_jit(found):
       ),
       "there already",
     ),
+    (
+      lambda f: signatures.compose({"fog": f, "rain": f}, {"fog": 1.0}),
+      "no scale for 'rain'",
+    ),
+    (
+      lambda f: signatures.compose(
+        {
+          "fog": signatures.Signature({"w": jnp.ones(2)}, {}),
+          "rain": signatures.Signature({"w": jnp.ones(3)}, {}),
+        }
+      ),
+      r"compose: 'w' of 'rain' has shape \(3,\), expected \(2,\)",
+    ),
     (lambda f: merge.quantise(f.added, 9), "bits is 9"),
     (lambda f: merge.quantise(f.added, 4, "cubic"), "curve is 'cubic'"),
     (lambda f: merge.quantise({"n": jnp.arange(3)}), "'n' is int32"),

@@ -54,8 +54,11 @@ def test_transfer_moves_to_another_base():
   target = {p: x + 7 for p, x in BASE.items()}
   got = ws.merge.transfer(0.5)(STACK, base=BASE, target=target)
   close(got, {p: target[p] + 0.5 * DELTAS[p].sum(0) for p in BASE}, 1e-5)
-  with pytest.raises(ValueError, match="target"):
+  with pytest.raises(ValueError, match="needs target="):
     ws.merge.transfer(0.5)(STACK, base=BASE)
+  for other in ({"a": BASE["a"]}, target | {"a": target["a"][:1]}):
+    with pytest.raises(ValueError, match=r"target: '[ab]' is"):
+      ws.merge.transfer(0.5)(STACK, base=BASE, target=other)
 
 
 def test_magmax():

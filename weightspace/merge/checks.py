@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
@@ -27,16 +29,42 @@ def option(name: str, value: str, choices: Sequence[str]) -> None:
 
 def number(
   name: str,
-  value: float | jax.Array,
+  value: float | np.ndarray | jax.Array,
   least: float = -np.inf,
   most: float = np.inf,
+  *,
+  many: bool = False,
 ) -> None:
-  """Raise a ValueError for a concrete value that is not in [least, most]."""
-  if not trees.concrete(value):
-    return
-  x = np.asarray(value)
-  if not np.all(np.isfinite(x) & (x >= least) & (x <= most)):
-    expected = "a finite number"
-    if least > -np.inf:
-      expected = f"a number in [{least}, {most}]"
-    raise ValueError(f"{name} is {value}, expected {expected}")
+  """Raise a ValueError for a value that is not one number in [least, most].
+
+  Of traced values the shape alone is looked at; with `many` any shape will do.
+
+  >>> number("rate", "0.5", 0, 1)
+  Traceback (most recent call last):
+  ValueError: rate is '0.5', expected a number in [0, 1]
+  """
+  expected = f"a number in [{least}, {most}]"
+  expected = expected if least > -np.inf else "a finite number"
+  concrete = trees.concrete(value)
+  x: Any = np.asarray(value) if concrete else value
+  real = (jnp.bool, jnp.integer, jnp.floating)
+  fits = any(jnp.issubdtype(x.dtype, kind) for kind in real)
+  fits = fits and (many or x.ndim == 0)
+  if fits and concrete:
+    fits = bool(np.all(np.isfinite(x) & (x >= least) & (x <= most)))
+  if not fits:
+    shown = repr(value) if isinstance(value, str) else value
+    raise ValueError(f"{name} is {shown}, expected {expected}")
+
+
+def key(name: str, value: Any) -> None:
+  """Raise a ValueError for a value that is not a PRNG key.
+
+  >>> key("key", 0)
+  Traceback (most recent call last):
+  ValueError: key is 0, expected a key such as jax.random.key(0)
+  """
+  if not hasattr(value, "dtype") or np.shape(value) not in ((), (2,), (4,)):
+    raise ValueError(
+      f"{name} is {value}, expected a key such as jax.random.key(0)"
+    )

@@ -74,7 +74,7 @@ def sce(top: Scalar, scale: Scalar = 1.0) -> Recipe:
   checks.number("sce: scale", scale)
 
   def edit(x: jax.Array, at: At) -> jax.Array:
-    largest = jnp.max(jnp.abs(x))
+    largest = jnp.max(jnp.abs(x), initial=0)
     unit = x / jnp.where(largest > 0, largest, 1)
     energy = [jnp.mean(jnp.square(unit[m])) for m in range(len(x))]
     whole = sum(energy)

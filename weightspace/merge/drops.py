@@ -16,7 +16,7 @@ from weightspace.merge.steps import Step
 from weightspace.merge.task_vectors import scaled, total
 
 Scalar = float | jax.Array
-RESCALES = ("inverse", "l1", "l2", "none")
+RESCALES = ("inverse", "l1", "l2", "linf", "none")
 
 
 def drop(rate: Scalar, *, rescale: str = "inverse") -> Step:
@@ -27,8 +27,8 @@ def drop(rate: Scalar, *, rescale: str = "inverse") -> Step:
 
   Args:
     rate: the share to drop, in [0, 1]; at 1 nothing is left.
-    rescale: "inverse" (the paper: divide by the share kept), "l1" (mergekit)
-      or "l2" (restore that norm of every leaf of a model), or "none".
+    rescale: "inverse" (the paper: divide by the share kept), "l1" (mergekit),
+      "l2" or "linf" (restore that norm of every leaf of a model), or "none".
 
   Raises:
     ValueError: for a rate outside [0, 1] or another rescale.
@@ -52,10 +52,13 @@ def rescaled(x: jax.Array, kept: jax.Array, share: Any, rule: str) -> Any:
   if rule == "inverse":
     return y / jnp.where(share > 0, share, 1)
   axes = tuple(range(1, x.ndim))
-  norm = jnp.abs if rule == "l1" else jnp.square
-  before, after = (norm(z).sum(axes, keepdims=True) for z in (x, y))
-  ratio = before / jnp.where(after > 0, after, 1)
-  return y * (ratio if rule == "l1" else jnp.sqrt(ratio))
+  norms = {
+    "l1": lambda z: jnp.abs(z).sum(axes, keepdims=True),
+    "l2": lambda z: jnp.sqrt(jnp.square(z).sum(axes, keepdims=True)),
+    "linf": lambda z: jnp.abs(z).max(axes, keepdims=True, initial=0),
+  }
+  before, after = norms[rule](x), norms[rule](y)
+  return y * (before / jnp.where(after > 0, after, 1))
 
 
 def dare(rate: Scalar, scale: Scalar = 1.0, rescale: str = "inverse") -> Recipe:
@@ -67,7 +70,7 @@ def dare(rate: Scalar, scale: Scalar = 1.0, rescale: str = "inverse") -> Recipe:
   Args:
     rate: the share of each task vector to drop, in [0, 1]; 0.9 in the paper.
     scale: of the sum.
-    rescale: "inverse" (the paper), "l1" (mergekit), "l2" or "none".
+    rescale: "inverse" (the paper), "l1" (mergekit), "l2", "linf" or "none".
 
   Raises:
     ValueError: for a rate outside [0, 1], another rescale, or (when called) no

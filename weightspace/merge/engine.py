@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.merge import leaves, steps
+from weightspace.merge import checks, leaves, steps
 from weightspace.types import Key, Params, Stack
 
 Chain = tuple[steps.Step, ...]
+MODELS = ("base", "target")  # inputs that are models
 Stream = Callable[[], Iterable[tuple[str, leaves.Leaf]]]  # one pass over leaves
 
 
@@ -55,18 +56,25 @@ def check_given(
     if name not in needs:
       wanted = sorted({*needs, "base", "key"})
       raise ValueError(f"recipe: unknown input {name!r}, expected {wanted}")
-  if base is not None:
-    like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stack
-    )
-    trees.check_same(like, base, "base")
-    if finite or "base" not in needs:
-      trees.check_finite(base, "base")
+  if key is not None:
+    checks.key("recipe: key", key)
+  for name in MODELS:
+    if given.get(name) is not None:
+      trees.check_same(one_model(stack), given[name], name)
+  if base is not None and (finite or "base" not in needs):
+    trees.check_finite(base, "base")
   trees.check_finite(statistics, "recipe")
   return {
     name: trees.named(trees.spread(tree, stack, name))
     for name, tree in statistics.items()
   }
+
+
+def one_model(stack: Stack) -> Params:
+  """Return the shapes of one model."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stack
+  )
 
 
 def leaf_contexts(

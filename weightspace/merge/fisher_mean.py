@@ -109,13 +109,18 @@ def _mean(x: jax.Array, weights: jax.Array) -> jax.Array:
 def _checked(path: str, x: jax.Array, at: At) -> jax.Array:
   """Return a leaf's Fisher in the dtype of `x`."""
   found = at.given["fisher"]
-  if np.shape(found) != x.shape:
-    raise ValueError(
-      f"fisher: {path!r} has shape {np.shape(found)}, expected {x.shape}"
-    )
+  _check_shape(repr(path), x, found)
   if trees.concrete(found) and np.asarray(found).min(initial=0) < 0:
     raise ValueError(f"fisher: {path!r} has a negative entry, expected squares")
   return jnp.asarray(found, x.dtype)
+
+
+def _check_shape(what: str, x: jax.Array, found: Any) -> None:
+  if np.shape(found) != x.shape:
+    raise ValueError(
+      f"fisher: {what} has shape {np.shape(found)}, expected {x.shape}: that of"
+      " the Stack"
+    )
 
 
 def _none(before: Any) -> jax.Array:
@@ -129,6 +134,7 @@ def _add(state: jax.Array, item: tuple[jax.Array, At]) -> jax.Array:
 def _squares(x: jax.Array, at: At) -> jax.Array:
   """Return the squared norm of a leaf's Fisher, [M]."""
   found = jnp.asarray(at.given["fisher"], jnp.float32)
+  _check_shape("a leaf", x, found)
   return (found**2).sum(tuple(range(1, found.ndim)))
 
 
@@ -138,7 +144,7 @@ def _coefficients(values: Any) -> jax.Array:
     raise ValueError(
       f"fisher: coefficients have shape {values.shape}, expected [M]"
     )
-  checks.number("fisher: coefficients", values, 0)
+  checks.number("fisher: coefficients", values, 0, many=True)
   return values
 
 

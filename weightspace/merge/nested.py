@@ -94,7 +94,7 @@ def nested_merge(
       f"nested_merge: {len(data)} objectives and preferences {wanted.shape},"
       f" expected {count} each, as many as models"
     )
-  checks.number("nested_merge: preference", jnp.asarray(wanted), 0)
+  checks.number("nested_merge: preference", wanted, 0, many=True)
   measure = pareto.measurer("nested_merge", stack, score, data, base)
   values = measure(np.eye(count)).values
   groups = [

@@ -112,7 +112,8 @@ def only(
   if isinstance(rest, str):
     checks.option("only: rest", rest, tuple(REST))
   other = REST[rest] if isinstance(rest, str) else rest
-  return by_part({pattern: recipe, "*": other})
+  # A pattern may be "*" itself: the recipe then merges everything.
+  return _by_pattern([pattern, "*"], [chain(recipe), chain(other)])
 
 
 def by_part(recipes: Mapping[Pattern, Recipe | Step]) -> Recipe:
@@ -134,8 +135,11 @@ def by_part(recipes: Mapping[Pattern, Recipe | Step]) -> Recipe:
 
   Ours.
   """
-  patterns = list(recipes)
-  made = [chain(recipe) for recipe in recipes.values()]
+  return _by_pattern(list(recipes), list(map(chain, recipes.values())))
+
+
+def _by_pattern(patterns: list[Pattern], made: list[Recipe]) -> Recipe:
+  """Return the recipe that merges a leaf by its first pattern's recipe."""
 
   def choose(paths: tuple[str, ...]) -> dict[str, Recipe]:
     found = first_match(patterns, paths, "by_part")

@@ -219,7 +219,7 @@ def della(
       mergekit).
     scale: of the merged task vector.
     rescale: "inverse" (the paper: each entry by its own probability), "l1"
-      (mergekit), "l2" or "none".
+      (mergekit), "l2", "linf" or "none".
     elect: False adds up all survivors (della_linear of mergekit).
     rows: the "last" axis as given or one "output" unit.
     view: what an output unit is, for rows="output".

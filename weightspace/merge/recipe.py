@@ -70,7 +70,8 @@ def chain(*steps: Step | Recipe) -> Recipe:
   """Return the recipe that applies steps (or whole recipes) in order.
 
   Raises:
-    ValueError: when two steps reduce over the models.
+    ValueError: when two steps reduce over the models, or for what is neither
+      a step nor a recipe.
 
   >>> double = Step("double", lambda x, at: 2 * x)
   >>> chain(double, double)({"w": jnp.array([1.0])})["w"].tolist()
@@ -78,6 +79,10 @@ def chain(*steps: Step | Recipe) -> Recipe:
   """
   flat: list[Step] = []
   for step in steps:
+    if not isinstance(step, Step | Recipe):
+      raise ValueError(
+        f"chain: got {type(step).__name__}, expected a Step or a Recipe"
+      )
     flat += step.steps if isinstance(step, Recipe) else [step]
   reducing = [step.name for step in flat if step.reduces]
   if len(reducing) > 1:

@@ -55,7 +55,7 @@ def tall(threshold: Scalar | jax.Array = 0.4) -> Recipe:
   Wang et al. 2024, "Localizing task information for improved model merging and
   compression", https://arxiv.org/abs/2405.07813.
   """
-  checks.number("tall: threshold", threshold, 0)
+  checks.number("tall: threshold", threshold, 0, many=True)
 
   def edit(x: jax.Array, at: At) -> jax.Array:
     return jnp.where(tall_masks(x, threshold), _sum(x)[None], 0)
@@ -83,7 +83,7 @@ def consensus(
   Wang et al. 2024, https://arxiv.org/abs/2405.07813.
   """
   checks.number("consensus: scale", scale)
-  checks.number("consensus: threshold", threshold, 0)
+  checks.number("consensus: threshold", threshold, 0, many=True)
   checks.number("consensus: agree", agree, 0)
 
   def edit(x: jax.Array, at: At) -> jax.Array:

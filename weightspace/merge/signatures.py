@@ -162,22 +162,39 @@ def compose(
   Leaves that replace are the mean of those that have them.  The sum runs in the
   order of names.
 
+  Raises:
+    ValueError: for a signature without a scale, or leaves of other shapes.
+
   >>> a, b = (Signature({"w": jnp.full(1, x)}, {}) for x in (1.0, 3.0))
   >>> compose({"fog": a, "noise": b}, 2.0).added["w"].tolist()
   [4.0]
 
   https://arxiv.org/abs/2302.12480; its code multiplies by scale / k twice.
   """
+  if isinstance(scales, Mapping):
+    for name in signatures.keys() - scales.keys():
+      raise ValueError(f"compose: no scale for {name!r}, expected one for each")
   added: dict[str, Any] = {}
   replaced: dict[str, list] = {}
   for name in sorted(signatures):
     scale = scales[name] if isinstance(scales, Mapping) else scales
     for path, x in signatures[name].added.items():
+      _check_shape(name, path, x, added.get(path))
       part = scale / len(signatures) * x
       added[path] = added[path] + part if path in added else part
     for path, x in signatures[name].replaced.items():
+      _check_shape(name, path, x, *replaced.get(path, [])[:1])
       replaced.setdefault(path, []).append(x)
   return Signature(added, {p: sum(xs) / len(xs) for p, xs in replaced.items()})
+
+
+def _check_shape(name: str, path: str, x: Any, other: Any = None) -> None:
+  """Refuse a leaf that is shaped unlike that of an earlier signature."""
+  if other is not None and jnp.shape(other) != jnp.shape(x):
+    raise ValueError(
+      f"compose: {path!r} of {name!r} has shape {jnp.shape(x)}, expected"
+      f" {jnp.shape(other)} as in the others"
+    )
 
 
 def patch(patched: Patched) -> Params:
