@@ -151,6 +151,10 @@ def test_zero_deltas_and_missing_inputs():
   _, base = make()
   found = merge.report(merge.ties(0.5), ws.stack([base] * 2), base=base)
   assert np.isnan(found.total["cosine"]) and found.total["norm_after"] == 0
+  stack, base = make()
+  stack["b"] = stack["b"].at[1].set(base["b"])  # one model left this leaf alone
+  found = merge.report(merge.ties(0.5, scope="tensor"), stack, base=base)
+  assert found.leaves["b"]["kept"] == 0.5 and found.total["energy"] > 0.5
   with pytest.raises(ValueError, match="needs base="):
     merge.report(merge.ties(0.5), ws.stack([base] * 2))
   with pytest.raises(ValueError, match="no leaf of real numbers"):

@@ -128,9 +128,11 @@ def test_bfloat16_and_integers():
   stack, base = make(3, dtype=jnp.bfloat16)
   wide = jax.tree.map(lambda x: x.astype(jnp.float32), (stack, base))
   expected = merge.opcm()(wide[0], base=wide[1])
-  steps = {"step": jnp.full(3, 7)}, {"step": jnp.asarray(7)}
-  merged = merge.opcm()(stack | steps[0], base=base | steps[1])
-  assert merged["step"] == 7
+  keys = jax.random.split(jax.random.key(0), 4)
+  steps = {"step": jnp.array([7, 8, 9]), "key": keys[:3]}
+  own = {"step": jnp.asarray(3), "key": keys[3]}
+  merged = merge.opcm()(stack | steps, base=base | own)
+  assert merged["step"] == 7 and merged["key"] == keys[0]
   for name, x in expected.items():
     np.testing.assert_array_equal(merged[name], x.astype(jnp.bfloat16))
 
@@ -162,6 +164,10 @@ def test_bad_input_is_named():
   with pytest.raises(ValueError, match="NaN in 'w'"):
     broken = dict(base, w=base["w"].at[0, 0].set(jnp.nan))
     merge.opcm().update(merge.opcm().init(base), broken)
+  with pytest.raises(ValueError, match=r"base: 'w' is .2, 6. float32"):
+    merge.opcm()(stack, base=dict(base, w=base["w"][:2]))
+  with pytest.raises(ValueError, match="base has no leaves"):
+    merge.opcm().init(None)
   with pytest.raises(ValueError, match="cannot run leaf by leaf"):
     merge.run(merge.opcm(), ws.unstack(stack), base)
   assert merge.RECIPES["opcm"] is merge.opcm

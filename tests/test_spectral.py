@@ -7,6 +7,7 @@ import pytest
 
 import weightspace as ws
 from weightspace import merge
+from weightspace.cli import methods
 from weightspace.merge import matrices
 
 SHAPES = {
@@ -334,6 +335,46 @@ def test_scanned_layers_merge_one_by_one(models):
   np.testing.assert_allclose(found, jnp.stack([one, 2 * one]), atol=1e-4)
 
 
+TURNED = {
+  "iso_cts": lambda **way: merge.iso_cts(common=0.5, **way),
+  "wudi": lambda **way: merge.wudi(**way),
+  "optmerge": lambda **way: merge.optmerge(solver="closed", **way),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_files_of_outputs_by_inputs_merge_as_flax_kernels_do(name):
+  """[out, in] and [out, in, h, w] are [in, out] and [h, w, in, out] turned."""
+  ours, theirs = make()
+  ours, theirs = ({n: t[n] for n in ("dense", "conv")} for t in (ours, theirs))
+
+  def turned(tree, lead):
+    order = {2: (1, 0), 4: (3, 2, 0, 1), 1: (0,)}
+
+    def leaf(x):
+      axes = order[x.ndim - lead]
+      return x.transpose(*range(lead), *(lead + a for a in axes))
+
+    return jax.tree.map(leaf, tree)
+
+  def merged(stack, base, **way):
+    return jax.jit(lambda s, b: TURNED[name](**way)(s, base=b))(stack, base)
+
+  wanted = merged(ours, theirs)
+  files = turned(ours, 1), turned(theirs, 0)
+  close(merged(*files, inputs="last"), turned(wanted, 0), 2e-4)
+  wrong = merged(*files)["dense"]["kernel"]
+  assert np.abs(wrong - wanted["dense"]["kernel"].T).max() > 0.01
+
+
+def test_recipes_for_files_take_outputs_first():
+  stack, base = make()
+  x, start = stack["dense"]["kernel"].mT, base["dense"]["kernel"].T
+  got = methods.own("wudi", {})({"w": x}, base={"w": start})["w"]
+  wanted = COMPILED["wudi"](stack, base)["dense"]["kernel"].T
+  np.testing.assert_allclose(got, wanted, atol=2e-4)
+
+
 def test_interference_counts_what_is_lost():
   deltas = jnp.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
   # The zero task counts for nothing; the first loses 1 along its one input.
@@ -350,6 +391,7 @@ def test_interference_counts_what_is_lost():
       r"common is 1.5, expected a .*1.0",
     ),
     (lambda s, b: merge.wudi("sgd"), "solver is 'sgd'"),
+    (lambda s, b: merge.wudi(inputs="in"), "wudi: inputs is 'in'"),
     (lambda s, b: merge.wudi("adam", steps=0), "steps is 0"),
     (lambda s, b: merge.optmerge(right="both"), "right is 'both'"),
     (lambda s, b: merge.iso_c()(s, base={"w": 1.0}), "is missing"),

@@ -205,7 +205,8 @@ def own(name: str, values: Values) -> Recipe:
   """Return a recipe of the library by its own name and arguments.
 
   The same object for the same values: what a recipe measures over the whole
-  model it measures once.
+  model it measures once.  Matrices of files are [out, in]: methods that tell
+  the two apart have `inputs="last"` here.
 
   Raises:
     ValueError: for an unknown recipe or argument.
@@ -224,6 +225,8 @@ def _own(name: str, text: str) -> Recipe:
     )
   factory: Any = merge.RECIPES[name]
   known, values = sorted(hypers.accepted(factory) or ()), json.loads(text)
+  if "inputs" in known:
+    values = {"inputs": "last"} | values
   for key in values:
     if key not in known:
       raise ValueError(

@@ -23,6 +23,7 @@ Rule = Callable[[tuple[int, ...]], tuple[int, int, int] | None]
 View = Callable[[str], Rule]  # from a leaf's path to its rule
 
 ROWS = ("last", "output")
+INPUTS = ("first", "last")
 VECTORS = ("bias", "scale")  # never a matrix, whatever their axes
 OUTPUTS_LAST = ("out", "conv")  # modules whose 3-axis kernel ends in one output
 
@@ -39,6 +40,13 @@ def inputs_first(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
   if len(shape) != 3:
     return outputs_last(shape)
   return 1, shape[0], shape[1] * shape[2]
+
+
+def outputs_first(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+  """[out, in, ...]: all axes but the first are inputs (PyTorch's files)."""
+  if len(shape) < 2 or 0 in shape:
+    return None
+  return 1, shape[0], math.prod(shape[1:])
 
 
 def vector(shape: tuple[int, ...]) -> None:
@@ -120,6 +128,33 @@ def per_matrix(
     return jax.vmap(merge, in_axes=1)(y).reshape(x.shape[1:])
 
   return _by_rule(Step(name, lambda x, at: x, reduces=True), edit, view)
+
+
+def per_map(
+  name: str,
+  merge: Callable[[jax.Array], jax.Array],
+  view: View = kernels,
+  inputs: str = "first",
+) -> Step:
+  """Return `per_matrix` for a method in which inputs and outputs differ.
+
+  Args:
+    name: of the step.
+    merge: [M, in, out] -> [in, out].
+    view: from a path to the rule that makes its leaf a matrix.
+    inputs: "first" where matrices are [in, out], as flax keeps them, or "last"
+      where they are [out, in], as PyTorch does; without a view of one's own,
+      [out, in, h, w] then is (out, in h w).
+
+  >>> step = per_map("first", lambda x: x[0] * jnp.ones((2, 1)), inputs="last")
+  >>> step.edit(jnp.ones((1, 3, 2)), None).shape
+  (3, 2)
+  """
+  checks.option(f"{name}: inputs", inputs, INPUTS)
+  if inputs == "first":
+    return per_matrix(name, merge, view)
+  view = (lambda path: outputs_first) if view is kernels else view
+  return per_matrix(name, lambda x: merge(x.mT).mT, view)
 
 
 def each_matrix(

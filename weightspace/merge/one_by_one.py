@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge import checks, matrices
+from weightspace.merge import checks, engine, matrices
 from weightspace.merge.matrices import View, dot, kernels, thin_svd
 from weightspace.types import Key, Params, Stack
 
@@ -28,7 +28,7 @@ from weightspace.types import Key, Params, Stack
 class Merged(NamedTuple):
   """What OPCM keeps between models."""
 
-  base: Params
+  base: Params  # integer leaves are those of the first model
   delta: Params  # float32, the merged task vector
   length: jax.Array  # [], mean norm of the task vectors so far
   stretch: jax.Array  # [], lambda_t: norm of the sum before it was rescaled
@@ -53,6 +53,9 @@ class Opcm(NamedTuple):
     """Merge the models of a Stack, first to last."""
     if base is None:
       raise ValueError("opcm: needs base=, which was not given")
+    trees.size(stack)
+    trees.check_same(engine.one_model(stack), base, "base")
+    trees.check_finite(stack, "stack", stacked=True)
     state = self.init(base)
     for index in range(trees.size(stack)):
       model = jax.tree.map(lambda x, index=index: jnp.asarray(x)[index], stack)
@@ -106,6 +109,8 @@ def opcm(alpha: float | jax.Array = 0.5, view: View = kernels) -> Opcm:
   checks.number("opcm: alpha", alpha, least=0.0, most=1.0)
 
   def init(base: Params) -> Merged:
+    if not jax.tree.leaves(base):
+      raise ValueError("opcm: base has no leaves, expected a model")
     trees.check_finite(base, "base")
     base = jax.tree.map(jnp.asarray, base)
     one = jnp.ones((), jnp.float32)
@@ -140,7 +145,12 @@ def _update(
   size = _norm(total)
   stretch = jnp.where((size > 0) & (length > 0), size / length, 1.0)
   delta = jax.tree.map(lambda x: x / stretch, total)
-  return Merged(state.base, delta, length, stretch, state.seen + 1)
+  base = jax.tree.map(
+    lambda b, x: b if trees.inexact(b) else jnp.where(state.seen == 0, x, b),
+    state.base,
+    params,
+  )
+  return Merged(base, delta, length, stretch, state.seen + 1)
 
 
 def _project(

@@ -3,8 +3,8 @@
 A task vector's columns span the inputs that it was trained on, so a merged
 matrix M disturbs task m by R_m (M - L_m), with L_m the task vector and R_m its
 transpose (WUDI) or the leading part of it (OptMerge).  The sum of squares is a
-quadratic in M, which has a closed form.  Matrices are [in, out]: the papers'
-[out, in] transposed.
+quadratic in M, which has a closed form.  Matrices are [in, out] as flax keeps
+them: the papers' [out, in] transposed, which is `inputs="last"`.
 
 >>> models, start = {"w": jnp.eye(2)[None]}, {"w": jnp.zeros((2, 2))}
 >>> wudi()(models, base=start)["w"].round(4).tolist()
@@ -24,7 +24,7 @@ from weightspace.merge.matrices import (
   dot,
   kernels,
   norm,
-  per_matrix,
+  per_map,
   thin_svd,
 )
 from weightspace.merge.recipe import Recipe
@@ -39,6 +39,7 @@ def wudi(
   steps: int = 300,
   learning_rate: float = 1e-5,
   view: View = kernels,
+  inputs: str = "first",
 ) -> Recipe:
   """Return WUDI: base + the matrix that disturbs the tasks' inputs least.
 
@@ -52,6 +53,8 @@ def wudi(
     steps: of Adam; 300 in the paper.
     learning_rate: of Adam.
     view: which leaves are matrices.
+    inputs: "first" where matrices are [in, out], as flax keeps them, or "last"
+      where they are [out, in], as PyTorch does (the papers' way).
 
   Raises:
     ValueError: for an unknown solver, less than one step, or (when called) no
@@ -72,7 +75,7 @@ def wudi(
   def merge(deltas: jax.Array) -> jax.Array:
     return solve(_weighted(deltas.mT, deltas), deltas, spectral.total(deltas))
 
-  return spectral.scaled(per_matrix("wudi", merge, view), scale)
+  return spectral.scaled(per_map("wudi", merge, view, inputs), scale)
 
 
 def optmerge(
@@ -82,6 +85,7 @@ def optmerge(
   steps: int = 300,
   learning_rate: float = 1e-5,
   view: View = kernels,
+  inputs: str = "first",
 ) -> Recipe:
   """Return OptMerge: WUDI on task vectors without their noise.
 
@@ -97,7 +101,7 @@ def optmerge(
     solver: "adam" (the paper), or "closed" for the minimum.  The minimum fits
       directions that tasks nearly share by very large weights; stopping early
       does not.
-    steps, learning_rate, view: as in `wudi`.
+    steps, learning_rate, view, inputs: as in `wudi`.
 
   Raises:
     ValueError: for an unknown option, less than one step, or (when called) no
@@ -125,7 +129,7 @@ def optmerge(
     rows = _weighted((u * s[:, None]).mT, deltas)
     return solve(rows, targets, total)
 
-  return spectral.scaled(per_matrix("optmerge", merge, view), scale)
+  return spectral.scaled(per_map("optmerge", merge, view, inputs), scale)
 
 
 def interference(merged: jax.Array, deltas: jax.Array) -> jax.Array:

@@ -32,7 +32,8 @@ WORTH_TELLING = 1e-3  # share of ties from which on they are flagged
 class Report(NamedTuple):
   """What a merge did; `leaves` and `total` have these numbers.
 
-  kept: share of a task vector's entries that reach the reduction, not zero.
+  kept: share of a task vector's entries that reach the reduction, not zero;
+    mean over the models that have any.
   energy: share of |tau|^2 in those entries, as they came.
   conflict: share of entries with both signs, of those with two models or more.
   sign_ties: share of entries that cancel exactly, of those.

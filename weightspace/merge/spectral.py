@@ -19,6 +19,7 @@ from weightspace.merge.matrices import (
   dot,
   kernels,
   norm,
+  per_map,
   per_matrix,
   polar,
   thin_svd,
@@ -104,6 +105,7 @@ def iso_cts(
   scale: float | jax.Array = 1.0,
   common: float = 0.8,
   view: View = kernels,
+  inputs: str = "first",
 ) -> Recipe:
   """Return Iso-CTS: Iso-C with room for what only one task has.
 
@@ -116,6 +118,8 @@ def iso_cts(
     scale: multiplies the merged task vector.
     common: share of directions for the sum, rounded so that M divides the rest.
     view: which leaves are matrices.
+    inputs: "first" where matrices are [in, out], as flax keeps them, or "last"
+      where they are [out, in], as PyTorch does (the papers' way).
 
   Raises:
     ValueError: for a share outside [0, 1], or (when called) no base.
@@ -145,7 +149,7 @@ def iso_cts(
     vt = jnp.concatenate([shared[2], tasks[2]])
     return s.mean() * dot(polar(u), polar(vt))
 
-  return scaled(per_matrix("iso_cts", merge, view), scale)
+  return scaled(per_map("iso_cts", merge, view, inputs), scale)
 
 
 def _joined(

@@ -72,8 +72,8 @@ def row(sums: Sums) -> dict[str, Any]:
   with np.errstate(invalid="ignore", divide="ignore"):
     cosines = np.where(sizes > 0, sums.gram / sizes, np.nan)
     numbers = {
-      "kept": np.mean(sums.kept / sums.changed),
-      "energy": np.mean(sums.energy / squares),
+      "kept": _mean_share(sums.kept, sums.changed),
+      "energy": _mean_share(sums.energy, squares),
       "conflict": sums.conflict / max(sums.contested, 1),
       "sign_ties": sums.cancels / max(sums.contested, 1),
       "cosine": _mean_of_pairs(cosines),
@@ -85,6 +85,12 @@ def row(sums: Sums) -> dict[str, Any]:
   plain["norms"] = np.sqrt(squares).tolist()
   plain["cosines"] = cosines.tolist()
   return plain
+
+
+def _mean_share(part: np.ndarray, whole: np.ndarray) -> float:
+  """Return the mean of part / whole over the models that changed at all."""
+  moved = whole > 0
+  return np.mean(part[moved] / whole[moved]) if moved.any() else float("nan")
 
 
 def _mean_of_pairs(cosines: np.ndarray) -> float:
