@@ -7,7 +7,8 @@ python -m experiments.sweep --config=FILE --workdir=DIR \\
   [--launcher=local|ray|slurm|print] [--workers=2]
 
 What is not said on the command line may be in the config, as LAUNCH, {name:
-value}: `LAUNCH = {"hosts": 4, "chips": 4}`.
+value}: `LAUNCH = {"hosts": 4, "chips": 4}`.  Flags after `--` are given to
+every unit, and are no part of what it is: `-- --config.mesh.population=-1`.
 """
 
 import os
@@ -40,9 +41,7 @@ def plan(
 def main(argv: Sequence[str]) -> None:
   """Run the sweep that the flags describe."""
   try:
-    if len(argv) > 1:
-      raise ValueError(f"unexpected argument {argv[1]!r}, expected flags only")
-    sys.exit(run(flags.FLAGS))
+    sys.exit(run(flags.FLAGS, argv[1:]))
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(app.USAGE)
@@ -54,8 +53,12 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(app.INTERRUPTED)
 
 
-def run(values: Any) -> int:
+def run(values: Any, more: Sequence[str] = ()) -> int:
   """Expand a sweep, hand what is left of it to a launcher; return 0 or 1.
+
+  Args:
+    values: the flags.
+    more: further flags of every unit.
 
   Raises:
     ValueError: before any unit starts, for whatever is wrong with the flags,
@@ -66,8 +69,9 @@ def run(values: Any) -> int:
     values.config, values.experiment, _experiments
   )
   sweep = units.Sweep(experiment, values.config, expand(values.config))
-  rest = (f"--data_dir={values.data_dir}",) if values.data_dir else ()
-  queue = plan(sweep, values.workdir, rest)
+  units.check_flags(values.config, more)
+  data = (f"--data_dir={values.data_dir}",) if values.data_dir else ()
+  queue = plan(sweep, values.workdir, (*data, *more))
   options = launchers.settle(launch, _options(values))
   if values.launcher == "print":
     launch(jobs.left(queue), options, lambda outcome: None)

@@ -18,7 +18,7 @@ import json
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments import runs
@@ -103,13 +103,36 @@ def load(path: str) -> types.ModuleType:
   return module
 
 
-def _check(config: Any, name: str, value: Any, where: str) -> None:
-  """Refuse an override that the config has no place for."""
+def check_flags(config: str, words: Sequence[str]) -> None:
+  """Check what the command line gives to every unit.
+
+  Raises:
+    ValueError: for what is no flag, or sets a name that the config has not.
+  """
+  path, _, argument = config.partition(":")
+  known = load(path).get_config(argument)
+  for word in words:
+    name = word.partition("=")[0]
+    if not name.startswith("--"):
+      raise ValueError(f"unexpected argument {word!r}, expected flags only")
+    # Every config has a mesh, which experiments/hosts.py checks.
+    if name.startswith("--config.") and not name.startswith("--config.mesh."):
+      _find(known, name.removeprefix("--config."), "--")
+
+
+def _find(config: Any, name: str, where: str) -> Any:
+  """Return what the config has under a name."""
   at = config
   for part in name.split("."):
     if not hasattr(at, "keys") or part not in at:
       raise ValueError(f"{where}: sweep sets {name!r}, unknown to the config")
     at = at[part]
+  return at
+
+
+def _check(config: Any, name: str, value: Any, where: str) -> None:
+  """Refuse an override that the config has no place for."""
+  at = _find(config, name, where)
   wanted = type(at)
   if hasattr(at, "keys"):
     raise ValueError(f"{where}: sweep sets {name!r}, which is a level")

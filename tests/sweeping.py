@@ -10,12 +10,17 @@ import sys
 import time
 import types
 
+from experiments import runs
+
 ROOT = pathlib.Path(__file__).parents[1]
 SQUARES = str(ROOT / "tests/sweeps/squares.py")
 TROUBLE = str(ROOT / "tests/sweeps/trouble.py")
 PAIR = str(ROOT / "tests/sweeps/pair.py")
 STEPS = "--experiment=tests.sweeps.steps"
 GANG = "--experiment=tests.sweeps.gang", "--hosts=2"
+REAL = "--experiment=tests.sweeps.real", "--workers=1"
+SAME = ("measured", "numbers", "holds", "name", "seed")
+ON_ALL = "--", "--config.mesh.population=-1"
 
 
 def flags(workdir, **values):
@@ -138,3 +143,17 @@ def gangs(workdir) -> list[float]:
   assert max(completed(workdir).values()) == 1
   found = [json.loads(path) for path in results(workdir)]
   return [one["found"] for one in found]
+
+
+def found(folder):
+  """Return what the runs of a sweep found, but for the clock."""
+  results = [
+    json.loads(p.read_text()) for p in folder.glob("*/real/*/result.*")
+  ]
+  lines = [runs.read_lines(p) for p in folder.glob("*/real/*/metrics.jsonl")]
+  rest = [p for p in folder.rglob(".*") if "writing" in p.name]
+  assert len(results) == len(lines) == 2 and not rest
+  return (
+    sorted([r[name] for name in SAME] for r in results),
+    sorted([line.get("total") for line in one] for one in lines),
+  )

@@ -7,10 +7,13 @@ import engines
 import pytest
 from sweeping import (
   GANG,
+  ON_ALL,
   PAIR,
+  REAL,
   SQUARES,
   TROUBLE,
   attempts,
+  found,
   gangs,
   left,
   parent,
@@ -99,3 +102,14 @@ def test_a_unit_on_two_hosts_is_one_jax_program(tmp_path):
   assert done.returncode == 0, done.stdout
   assert len(set(gangs(tmp_path))) == 2
   assert len(list(tmp_path.glob("*/log.1.txt"))) == 2
+
+
+def test_an_experiment_on_two_hosts_finds_what_it_finds_on_one(tmp_path):
+  """They write a checkpoint together, and process 0 the rest."""
+  one, two = tmp_path / "one", tmp_path / "two"
+  done = sweep(one, *REAL, config=PAIR, **PYTHON)
+  assert done.returncode == 0, done.stdout
+  more = *LOCAL, *REAL, "--hosts=2", *ON_ALL
+  done = sweep(two, *more, config=PAIR, **PYTHON)
+  assert done.returncode == 0, done.stdout
+  assert found(two) == found(one)

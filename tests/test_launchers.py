@@ -64,6 +64,28 @@ def test_nonsense_is_refused_before_anything_is_written(
   assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(
+  "word, message",
+  [
+    ("extra", "unexpected argument 'extra', expected flags only"),
+    ("--config.sed=1", "sets 'sed', unknown to the config"),
+  ],
+)
+def test_nonsense_for_every_unit(tmp_path, word, message):
+  with pytest.raises(ValueError, match=message):
+    sweep.run(flags(tmp_path / "s"), [word])
+  assert not (tmp_path / "s").exists()
+
+
+def test_flags_for_every_unit_are_no_part_of_what_it_is(tmp_path):
+  more = ["--config.mesh.population=-1", "--config.model.bias=False"]
+  assert sweep.run(flags(tmp_path), more) == 0
+  for unit in sweep.expand(SQUARES):
+    about = json.loads((tmp_path / unit.id / "unit.json").read_text())
+    assert about["overrides"] == unit.overrides
+    assert about["command"][-2:] == more
+
+
 def test_the_local_launcher_has_one_host(tmp_path):
   with pytest.raises(ValueError, match="--hosts: 2, expected 1"):
     sweep.run(flags(tmp_path, hosts=2))

@@ -1,34 +1,15 @@
 """Sweeps of real runs that are killed while they write, and then go on."""
 
-import json
 import os
 import signal
 
 import pytest
-from sweeping import PAIR, attempts, processes, start, sweep, until
+from sweeping import PAIR, REAL, attempts, found, processes, start, sweep, until
 
-from experiments import runs
-
-REAL = "--experiment=tests.sweeps.real", "--workers=1"
-SAME = ("measured", "numbers", "holds", "name", "seed")
 pytestmark = [
   pytest.mark.slow,
   pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc"),
 ]
-
-
-def found(folder):
-  """Return what the runs of a sweep found, but for the clock."""
-  results = [
-    json.loads(p.read_text()) for p in folder.glob("*/real/*/result.*")
-  ]
-  lines = [runs.read_lines(p) for p in folder.glob("*/real/*/metrics.jsonl")]
-  rest = [p for p in folder.rglob(".*") if "writing" in p.name]
-  assert len(results) == len(lines) == 2 and not rest
-  return (
-    sorted([r[name] for name in SAME] for r in results),
-    sorted([line.get("total") for line in one] for one in lines),
-  )
 
 
 @pytest.fixture(scope="module")
