@@ -8,6 +8,9 @@ EXTRAS = {
   # Launchers of sweeps (experiments/launchers/).
   "ray": ["ray>=2.60"],
   "slurm": ["submitit>=1.5"],
+  # Trackers of runs (experiments/trackers.py).
+  "tensorboard": ["tensorboardX>=2.6"],
+  "wandb": ["wandb>=0.20"],
   "dev": [
     "hypothesis>=6.100",
     "mypy>=1.15",
@@ -21,8 +24,10 @@ EXTRAS = {
     "peft>=0.17",
     "ray==2.60.0",
     "submitit==1.5.4",
+    "tensorboardX==2.6.5",
     "torch==2.13.0",
     "transformers>=5",
+    "wandb>=0.20",
   ],
 }
 

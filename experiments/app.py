@@ -12,9 +12,9 @@ that is known, so mains import the library inside `main`.
 import errno
 import fcntl
 import inspect
+import json
 import os
 import pathlib
-import shlex
 import signal
 import sys
 import time
@@ -27,9 +27,16 @@ import absl.logging
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import own, runs
+from experiments import (
+  command_line,
+  hosts,
+  own,
+  profiling,
+  runs,
+  trackers,
+)
 
-USAGE = 2  # exit codes: a wrong command line,
+USAGE = command_line.USAGE  # exit codes: a wrong command line,
 NO_INPUT = getattr(os, "EX_NOINPUT", 66)  # missing data,
 INTERRUPTED = 130  # and Ctrl-C, as shells have it
 
@@ -50,9 +57,18 @@ def run(main: Callable[[runs.Run], None]) -> None:
   flags.DEFINE_bool("download", False, "Fetch a data set that is not there.")
   flags.DEFINE_string("workdir", "runs", "Folder that holds the run folders.")
   flags.DEFINE_bool("traceback", False, "Show where an error came from.")
+  flags.DEFINE_bool(
+    "distributed", False, "Join the other hosts, as TPU pods and SLURM have it."
+  )
+  flags.DEFINE_string(
+    "profile", "", "Trace all stages, or those computed in a range: 2:4."
+  )
+  flags.DEFINE_enum(
+    "tracker", None, [*trackers.PACKAGES], "Log to another tool too."
+  )
   flags.mark_flag_as_required("config")
   absl.app.run(
-    lambda _: sys.exit(_open(main, config)), flags_parser=_parse_flags
+    lambda _: sys.exit(_open(main, config)), flags_parser=command_line.parse
   )
 
 
@@ -61,44 +77,6 @@ def folder(
 ) -> pathlib.Path:
   """Return the run folder of a config: `<experiment>/<name>-<hash>`."""
   return pathlib.Path(workdir) / experiment / f"{name}-{runs.digest(config)}"
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-  """Read the flags; whatever is wrong with them is one line and exit code 2."""
-  path = _config_file(argv)
-  try:
-    if path and not os.path.isfile(path.partition(":")[0]):
-      raise ValueError(f"--config: {path!r} is no file")
-    rest = flags.FLAGS(argv)
-    if len(rest) > 1:
-      raise ValueError(f"unexpected argument {rest[1]!r}, expected flags only")
-    return rest
-  except (AttributeError, KeyError, TypeError):  # of an unknown config key
-    reason = _unknown(argv, flags.FLAGS["config"].parser.parse(path))
-  except (flags.Error, ValueError) as error:
-    reason = str(error).strip().splitlines()[-1]  # a config's own traceback
-  sys.exit(_fail(reason, USAGE))
-
-
-def _config_file(argv: list[str]) -> str:
-  """Return what --config names, before the flags can be parsed."""
-  words = [word for argument in argv for word in argument.split("=", 1)]
-  at = next((i for i, word in enumerate(words) if word == "--config"), -1)
-  return words[at + 1] if 0 <= at < len(words) - 1 else ""
-
-
-def _unknown(argv: list[str], config: Any) -> str:
-  """Name the first override whose key the config does not have."""
-  for argument in argv:
-    name = argument.partition("=")[0]
-    known, keys = config, name.removeprefix("--config.").split(".")
-    while keys and hasattr(known, "keys") and keys[0] in known:
-      known = known[keys.pop(0)]
-    if name.startswith("--config.") and keys:
-      inner = hasattr(known, "keys")
-      expected = f"expected {', '.join(known)}" if inner else "no such level"
-      return f"unknown config key {name[9:]!r}, {expected}"
-  return "the overrides do not fit the config"
 
 
 def _fail(reason: str, code: int) -> int:
@@ -113,14 +91,10 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
   about = {
     "experiment": pathlib.Path(inspect.getfile(main)).stem,
     "name": pathlib.Path(path.partition(":")[0]).stem,
-    "command": _command(),
+    "command": command_line.again(),
   }
   try:
-    config = runs.plain(flag.value.to_dict(), "config")
-    brought = own.functions(path.partition(":")[0])
-    if brought:  # another version of the file is another run
-      text = pathlib.Path(path.partition(":")[0]).read_text()
-      config["own"] = runs.digest({"file": text})
+    config, brought = _settings(flag, path.partition(":")[0])
   except ValueError as error:
     return _fail(str(error), USAGE)
   at = folder(values.workdir, about["experiment"], about["name"], config)
@@ -131,7 +105,7 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
       measured = runs.load(at / "result.json")["measured"]
       print(f"done: {measured}\npage: {at / 'report.html'}")
       return 0
-    begun = begin(at, flag.value, config, about, values.data_dir)
+    begun = _begin_all(at, flag.value, config, about, values.data_dir)
     begun = begun._replace(own=brought, download=values.download)
   except (ValueError, OSError) as error:
     return _fail(f"{at}: {error}", 1)
@@ -139,21 +113,66 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
   if not values["verbosity"].present:
     # Orbax logs every step, and the traceback of errors that it raises too.
     absl.logging.set_verbosity(absl.logging.FATAL)
-
-  def work() -> None:
-    _start_jax()
-    main(begun)
-
-  return guard(work, at, values.traceback)
+  return guard(lambda: _work(main, begun), at, values.traceback)
 
 
-def _command() -> str:
-  """Return the command line without the paths of this machine."""
-  left = [a for a in sys.argv[1:] if not a.startswith(("--workdir", "--trace"))]
-  left = ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in left]
-  spec = sys.modules["__main__"].__spec__
-  start = ["-m", spec.name] if spec else [sys.argv[0]]
-  return shlex.join(["python", *start, *left])
+def _settings(flag: Any, file: str) -> tuple[dict[str, Any], Any]:
+  """Return what a run is, and what its file brings; check other flags."""
+  profiling.chosen(flags.FLAGS.profile)
+  trackers.check(flags.FLAGS.tracker)
+  config = runs.plain(flag.value.to_dict(), "config")
+  hosts.complete(config.pop("mesh"))  # where it runs is not what it is
+  brought = own.functions(file)
+  if brought:  # another version of the file is another run
+    config["own"] = runs.digest({"file": pathlib.Path(file).read_text()})
+  return config, brought
+
+
+def _begin_all(
+  at: pathlib.Path,
+  flag: Any,
+  config: dict[str, Any],
+  about: dict[str, str],
+  data_dir: str | None,
+) -> runs.Run:
+  """Begin or go on, with the other hosts where there are any.
+
+  Raises:
+    ValueError: in all of them, when they disagree or the first cannot begin.
+  """
+  from weightspace import processes, startup
+
+  given = flag, config, about, data_dir
+  startup.start(flags.FLAGS.distributed)
+  if not processes.several():
+    return begin(at, *given)
+  hosts.agree({"at": at.name, "config": config | {"mesh": dict(flag.mesh)}})
+  mine: list[runs.Run] = []
+  processes.first(lambda: mine.append(begin(at, *given)))
+  known = processes.share(json.dumps(mine[0].lines) if mine else "")
+  if mine:
+    return mine[0]
+  lines = json.loads(known)
+  since = time.monotonic()
+  return runs.Run(flag, at, data_dir, about, lines, since, None, writes=False)
+
+
+def _work(main: Callable[[runs.Run], None], run: runs.Run) -> None:
+  """Call a main with its mesh, its meter and its tracker."""
+  values = flags.FLAGS
+  mesh = hosts.mesh(dict(run.config.mesh))
+  meter = profiling.Meter(values.profile)
+  meter.listen()
+  tracker = None
+  if values.tracker and run.writes:
+    settings = run.config.to_dict()
+    tracker = trackers.begin(values.tracker, run.folder, run.about, settings)
+  track = trackers.feed(tracker) if tracker else None
+  try:
+    main(run._replace(mesh=mesh, meter=meter, track=track))
+  finally:
+    if tracker:
+      tracker.close()
 
 
 def begin(
@@ -223,14 +242,3 @@ def _full(error: BaseException | None) -> bool:
       return True
     error = error.__cause__ or error.__context__
   return False
-
-
-def _start_jax() -> None:
-  """Keep compiled programs between runs, the quick ones too."""
-  import jax
-
-  home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    cache = os.path.join(home, "weightspace", "xla")
-    jax.config.update("jax_compilation_cache_dir", cache)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

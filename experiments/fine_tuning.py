@@ -20,7 +20,7 @@ import jax
 import optax
 
 import weightspace as ws
-from experiments import population, progress, runs
+from experiments import hosts, population, progress, runs
 from weightspace import losses
 from weightspace.data import domains, softening
 from weightspace.types import Data, Key, Member, Stack
@@ -84,6 +84,7 @@ def fit(
       batch_size=settings.batch_size,
       prepare=softening.soften(classes=10, **soft) if soft else None,
       shared_data=False,
+      mesh=hosts.fitting(run.mesh, len(seeds)),
       on_epoch=lambda epoch, _: bar(epoch),
     )
   starts, parts = ws.unstack(stack), ws.unstack(data)

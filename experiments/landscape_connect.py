@@ -105,7 +105,8 @@ def _around(
   )
 
   def grid() -> Any:
-    found = probe.surface(loss, data, *_spanned(plane), us, vs)
+    spanned = _spanned(plane)
+    found = probe.surface(loss, data, *spanned, us, vs, mesh=run.mesh)
     places = [plane.coordinates(curve(t))[:2] for t in np.linspace(0, 1, 41)]
     both = {"us": us, "vs": vs, "spots": spots}
     return both | {"grid": np.asarray(found), "curve": np.array(places)}

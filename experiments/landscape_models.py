@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments import progress, runs
+from experiments import hosts, progress, runs
 from weightspace import losses
 from weightspace.types import Data, Key, Loss, Stack
 
@@ -103,6 +103,7 @@ def fit(
         batch_size=batch,
         hyper=own | (hyper or {}),
         seeds=seeds,
+        mesh=hosts.fitting(run.mesh, count),
         on_epoch=lambda epoch, _: advance(epoch),
       )
     return fitted.params

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 import weightspace as ws
-from experiments import progress, runs
+from experiments import hosts, progress, runs
 from weightspace import losses
 from weightspace.types import Data, Key, Loss, Member, Params, Score, Stack
 
@@ -32,6 +32,7 @@ class Problem(NamedTuple):
   test: Data
   loss: Loss  # [N]
   score: Score  # [N], 1 where the answer is right
+  mesh: Any = None  # that populations are sharded over
 
 
 def problem(run: runs.Run) -> Problem:
@@ -50,7 +51,8 @@ def problem(run: runs.Run) -> Problem:
   train = jax.tree.map(lambda x: x[:kept], splits.train)
   loss = losses.of(model.apply, losses.cross_entropy)
   score = losses.of(model.apply, run.metric())
-  return Problem(model, train, splits.validation, splits.test, loss, score)
+  rest = splits.validation, splits.test
+  return Problem(model, train, *rest, loss, score, run.mesh)
 
 
 def draw_hyper(
@@ -112,6 +114,7 @@ def fit(
       batch_size=settings.batch_size,
       hyper=hyper,
       prepare=add_noise,
+      mesh=hosts.fitting(problem.mesh, count),
       on_epoch=lambda epoch, _: advance(epoch),
     )
   return fitted.params, hyper

@@ -20,13 +20,16 @@ from weightspace import figures, report
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def describe() -> dict[str, Any]:
+def describe(mesh: Any = None) -> dict[str, Any]:
   """Return where and when this process runs: commit, versions, device."""
   import jax
 
   devices = jax.devices()
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-  return {
+  layout: dict[str, Any] = {"mesh": dict(mesh.shape)} if mesh else {}
+  if jax.process_count() > 1:
+    layout["hosts"] = jax.process_count()
+  return layout | {
     "git": _commit(),
     "versions": {"python": platform.python_version()} | versions,
     "device": f"{len(devices)} x {devices[0].device_kind}",

@@ -10,18 +10,42 @@ is there.  This module imports no jax: a finished run answers at once.
 True
 """
 
+import contextlib
 import hashlib
 import json
-import math
 import os
-import pathlib
 import shutil
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
-Folder = pathlib.Path
+from experiments.files import (
+  Folder,
+  append,
+  check_config,
+  dump,
+  load,
+  plain,
+  read_lines,
+  write,
+)
+
+__all__ = [
+  "Folder",
+  "Run",
+  "Table",
+  "append",
+  "check_config",
+  "digest",
+  "dump",
+  "identity",
+  "load",
+  "plain",
+  "read_lines",
+  "write",
+]
+
 Table = dict[str, dict[str, Any]]  # {row: {column: Interval or number}}
 
 
@@ -34,9 +58,13 @@ class Run(NamedTuple):
   about: dict[str, str]  # name, experiment, command: for the page
   lines: dict[str, dict[str, Any]]  # what metrics.jsonl holds, by identity
   since: float  # time.monotonic() at the start, less the seconds of before
-  lock: IO[bytes]  # held while this process runs
+  lock: IO[bytes] | None  # held while this process runs; by the first host
   own: Mapping[str, Callable[..., Any]] = types.MappingProxyType({})  # own.py
   download: bool = False  # whether missing data may be fetched
+  writes: bool = True  # the others of several hosts only compute
+  mesh: Any = None  # jax.sharding.Mesh of config.mesh; None for one device
+  meter: Any = None  # profiling.Meter
+  track: Callable[[Any], None] | None = None  # a tracker's writer
 
   @property
   def key(self) -> Any:
@@ -86,7 +114,10 @@ class Run(NamedTuple):
     line = identity(numbers)
     if line not in self.lines:
       record = numbers | {"seconds": round(self.seconds, 3)}
-      append(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+      if self.writes:
+        append(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+      if self.track:
+        self.track(record)
       self.lines[line] = record
 
   def once(self, name: str, stage: Callable[[], Any]) -> Any:
@@ -98,8 +129,10 @@ class Run(NamedTuple):
     import weightspace as ws
 
     path = self.folder / "checkpoints" / name
-    if not path.exists():
-      ws.checkpoints.save(path, stage())
+    if not self._has(path):
+      with self._traced():
+        made = stage()
+      ws.checkpoints.save(path, made)
     self.log(stage=name)
     return ws.checkpoints.restore(path)
 
@@ -112,20 +145,35 @@ class Run(NamedTuple):
     it, `checkpoints/<name>/<index>.safetensors`, which other tools read too.
     """
     import weightspace as ws
+    from weightspace import processes
 
     folder = self.folder / "checkpoints" / name
-    if not folder.exists():
+    if not self._has(folder):
+      with self._traced():
+        stack, members = stage()
       aside = folder.with_name(f".{name}.writing")
-      shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
-      stack, members = stage()
+      # What a killed run left.
+      processes.first(lambda: shutil.rmtree(aside, ignore_errors=True))
       for index, params in enumerate(ws.unstack(stack)):
         path = aside / f"{index:03d}.safetensors"
         ws.checkpoints.save(path, params, members[index])
-      os.replace(aside, folder)
+      processes.first(lambda: os.replace(aside, folder))
     self.log(stage=name)
     paths = sorted(folder.iterdir())
     stack = ws.stack([ws.checkpoints.restore(path) for path in paths])
     return stack, [ws.checkpoints.member(path) for path in paths]
+
+  def _has(self, path: Folder) -> bool:
+    """Tell whether a stage is done, in all hosts alike."""
+    from weightspace import processes
+
+    return bool(processes.share("done" if path.exists() else ""))
+
+  def _traced(self) -> Any:
+    """Return the context of a stage that is computed."""
+    if self.meter is None:
+      return contextlib.nullcontext()
+    return self.meter.traced(self.folder)
 
   def finish(
     self,
@@ -145,6 +193,7 @@ class Run(NamedTuple):
       figures: {name: (matplotlib Figure or None, caption)}.
     """
     from experiments import results
+    from weightspace import processes
 
     found = {
       "title": self.config.get("title", self.about["name"]),
@@ -156,31 +205,11 @@ class Run(NamedTuple):
       "seed": self.config.get("seed"),
       "seconds": round(self.seconds, 1),
     }
-    found |= self.about | results.describe()
-    results.write(self.folder, plain(found, "result"), figures or {})
-
-
-def plain(value: Any, path: str = "value") -> Any:
-  """Return `value` as JSON has it: arrays of one number become numbers.
-
-  JSON has no infinity or NaN; they become null.
-
-  Raises:
-    ValueError: naming the path of what JSON cannot hold, such as a function.
-  """
-  if hasattr(value, "_asdict"):
-    value = value._asdict()
-  if hasattr(value, "tolist"):
-    value = value.tolist()
-  if isinstance(value, dict):
-    return {str(key): plain(v, f"{path}.{key}") for key, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [plain(v, f"{path}[{i}]") for i, v in enumerate(value)]
-  if isinstance(value, float):
-    return value if math.isfinite(value) else None
-  if value is None or isinstance(value, bool | int | str):
-    return value
-  raise ValueError(f"{path} is a {type(value).__name__}, expected JSON values")
+    found |= self.about | results.describe(self.mesh)
+    if self.meter:
+      found["speed"] = self.meter.report()
+    whole, charts = plain(found, "result"), figures or {}
+    processes.first(lambda: results.write(self.folder, whole, charts))
 
 
 def identity(numbers: dict[str, Any]) -> str:
@@ -201,62 +230,3 @@ def digest(config: dict[str, Any]) -> str:
   """Return the short hash of a config that names its folder."""
   text = json.dumps(config, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def write(path: Folder, content: str | bytes) -> None:
-  """Put text or bytes at `path`, whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f".{path.name}.writing")
-  data = content.encode() if isinstance(content, str) else content
-  with open(aside, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(aside, path)
-
-
-def append(path: Folder, text: str) -> None:
-  """Add whole lines at the end; where the disk is full, none of them."""
-  size = path.stat().st_size if path.exists() else 0
-  left = text.encode()
-  with open(path, "ab", buffering=0) as file:
-    try:
-      while left:  # a nearly full disk takes a part, and only then complains
-        left = left[file.write(left) :]
-    except OSError:
-      os.truncate(path, size)
-      raise
-
-
-def read_lines(path: Folder) -> list[dict[str, Any]]:
-  """Read metrics.jsonl, cutting off the half line that a kill left."""
-  if not path.exists():
-    return []
-  text = path.read_bytes()
-  whole = text.rfind(b"\n") + 1
-  if whole < len(text):
-    os.truncate(path, whole)
-  return [json.loads(line) for line in text[:whole].splitlines()]
-
-
-def dump(value: Any) -> str:
-  """Return JSON as the folder keeps it: sorted, one entry on a line."""
-  return json.dumps(value, indent=1, sort_keys=True) + "\n"
-
-
-def load(path: Folder) -> Any:
-  """Read a JSON file."""
-  return json.loads(path.read_text(encoding="utf-8"))
-
-
-def check_config(found: Any, config: Any, path: str = "config") -> None:
-  """Raise a ValueError at the first key where the folder's config differs."""
-  if isinstance(found, dict) and isinstance(config, dict):
-    for key in sorted(found.keys() | config.keys()):
-      inner = f"{path}.{key}"
-      if key not in found or key not in config:
-        where = "the folder" if key in found else "this command"
-        raise ValueError(f"{inner} is set by {where} alone")
-      check_config(found[key], config[key], inner)
-  elif found != config:
-    raise ValueError(f"{path} is {found!r} in the folder, not {config!r}")

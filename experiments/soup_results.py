@@ -77,7 +77,7 @@ def measure(
   a, b = ws.unstack(stack)[:2]
   weights = np.stack([1 - PLACES, PLACES], 1)
   line = ws.merge.evaluate_mixes(
-    ws.stack([a, b]), weights, problem.loss, problem.test
+    ws.stack([a, b]), weights, problem.loss, problem.test, mesh=problem.mesh
   )
   for at, value in zip(PLACES, np.asarray(line)):
     run.log(seed=seed, line=f"{at:.2f}", loss=value)
@@ -95,7 +95,10 @@ def _metrics(problem: Problem, stack: Stack) -> Rows:
   each = np.eye(ws.trees.size(stack), dtype=np.float32)
 
   def of(function: Any, data: Any) -> np.ndarray:
-    return np.asarray(ws.merge.evaluate_mixes(stack, each, function, data))
+    found = ws.merge.evaluate_mixes(
+      stack, each, function, data, mesh=problem.mesh
+    )
+    return np.asarray(found)
 
   return {
     "validation accuracy": 100 * of(problem.score, problem.validation),

@@ -185,7 +185,7 @@ def test_the_place_of_an_error_is_shown_when_asked_for(capsys):
       ["--config.model.widht=3"],
       "unknown config key 'model.widht', expected w",
     ),
-    (["--config.lt=3"], "unknown config key 'lt', expected fail, model"),
+    (["--config.lt=3"], "unknown config key 'lt', expected fail, mesh, model"),
     (["--config.seed.a=3"], "unknown config key 'seed.a'"),
     (["--config.seed=abc"], "--config.seed=abc"),
     (["--sed=3"], "Unknown command line flag 'sed'"),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from weightspace import population, strategies, train
+from weightspace import draws, strategies, train
 from weightspace.types import Fold
 
 KEY = jax.random.key(0)
@@ -81,12 +81,11 @@ def numpy_sgd(w, b, data, batches, rate):
 
 def test_equals_a_numpy_reference():
   fitted, data, stack = run(), problem(), starts()
-  draws = [
-    population.draw(KEY, range(M), e, count=N, batch_size=5)[0]
-    for e in range(3)
+  drawn = [
+    draws.draw(KEY, range(M), e, count=N, batch_size=5)[0] for e in range(3)
   ]
   for m in range(M):
-    batches = np.concatenate([draw[m] for draw in draws])
+    batches = np.concatenate([draw[m] for draw in drawn])
     rate = RATES["learning_rate"][m]
     w, b, losses = numpy_sgd(stack["w"][m], 0, data, batches, rate)
     close((fitted.params["w"][m], fitted.params["b"][m]), (w, b))
@@ -94,11 +93,11 @@ def test_equals_a_numpy_reference():
 
 
 def test_batches_are_full_and_distinct():
-  indices, keys = population.draw(KEY, range(3), 0, count=N, batch_size=5)
+  indices, keys = draws.draw(KEY, range(3), 0, count=N, batch_size=5)
   assert indices.shape == (3, 4, 5) and keys.shape == (3, 4)
   for rows in np.asarray(indices).reshape(3, -1):
     assert len(set(rows)) == 20 and rows.max() < N
-  other, _ = population.draw(KEY, range(3), 1, count=N, batch_size=5)
+  other, _ = draws.draw(KEY, range(3), 1, count=N, batch_size=5)
   assert (indices != other).any()
   assert (indices[0] != indices[1]).any()
 
@@ -258,7 +257,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path_factory, changes, what):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_nan_names_step_and_member(strategy):
   orders = [
-    population.draw(KEY, range(M), e, count=N, batch_size=5)[0] for e in (0, 1)
+    draws.draw(KEY, range(M), e, count=N, batch_size=5)[0] for e in (0, 1)
   ]
   # An example that member 2 first meets in its second epoch.
   (left_out, *_) = set(range(N)) - set(np.ravel(orders[0][2]).tolist())

@@ -36,7 +36,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import safe_open
 
-from weightspace import layout
+from weightspace import layout, processes
 from weightspace.readers import METADATA, RECORD, open
 from weightspace.types import Member, Params
 
@@ -56,6 +56,9 @@ def save(
   It is written to `.<name>.writing` and renamed, so a kill leaves the path as
   it was.  Replacing a folder takes two renames: a kill between them leaves the
   former tree whole in `.<name>.old`.
+
+  With several processes all call this with the same tree: they write an Orbax
+  folder together, each its parts of arrays that lie on all of them.
 
   Args:
     path: a safetensors file when it ends in `.safetensors`, else an Orbax
@@ -79,16 +82,21 @@ def save(
   if member:
     record["member"] = member._asdict()
   layout.check(arrays, flat)
-  _check_target(path, overwrite)
   aside = _beside(path, "writing")
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  _remove(aside)  # what a killed save left
+
+  def begin() -> None:
+    _check_target(path, overwrite)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _remove(aside)  # what a killed save left
+
+  processes.first(begin)
   try:
     write = _write_safetensors if flat else _write_orbax
     write(aside, arrays, json.dumps(record))
-    _move(aside, path)
+    processes.first(lambda: _move(aside, path))
   finally:
-    _remove(aside)
+    if processes.writes():
+      _remove(aside)
 
 
 def restore(path: PathLike) -> Params:
@@ -201,7 +209,8 @@ def _record(path: str) -> dict[str, Any]:
 def _write_safetensors(path: str, arrays: dict[str, Any], record: str) -> None:
   # save_file writes the memory of a strided array as if it were contiguous.
   whole = {name: np.asarray(x, order="C") for name, x in arrays.items()}
-  safetensors.numpy.save_file(whole, path, {METADATA: record, "format": "np"})
+  about = {METADATA: record, "format": "np"}
+  processes.first(lambda: safetensors.numpy.save_file(whole, path, about))
 
 
 def _read_safetensors(path: str) -> Params:
@@ -211,9 +220,16 @@ def _read_safetensors(path: str) -> Params:
 def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
   import orbax.checkpoint as ocp
 
+  if processes.several():  # Orbax takes arrays of one process as NumPy's
+    arrays = {
+      name: np.asarray(x) if getattr(x, "is_fully_addressable", True) else x
+      for name, x in arrays.items()
+    }
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(path, layout.nest(arrays))
-  pathlib.Path(path, RECORD).write_text(record, "utf-8")
+  processes.first(
+    lambda: pathlib.Path(path, RECORD).write_text(record, "utf-8")
+  )
 
 
 def _read_orbax(path: str) -> Params:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, plans, trees
+from weightspace import means, plans, processes, trees
 from weightspace.types import Data, Score, Stack, Weights
 
 
@@ -107,7 +107,11 @@ def _on_mesh(
   filled = jax.tree.map(lambda w: w[index], weights)
   own = jax.tree.map(lambda w: w[:each], filled)
   made = plans.plan(stack, own, score, data, max_memory)
-  return _sharded(stack, filled, data, score, made, mesh)[:rows]
+  if processes.several():
+    stack, data = processes.place(mesh, (stack, data), jax.P())
+    filled = processes.place(mesh, filled, jax.P(mesh.axis_names))
+  found = _sharded(stack, filled, data, score, made, mesh)
+  return processes.whole(mesh, found)[:rows]
 
 
 @functools.partial(jax.jit, static_argnames=("score", "made", "mesh"))

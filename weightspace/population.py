@@ -5,14 +5,12 @@ other and how members lie side by side.  Batches and noise are drawn from
 (key, seed, epoch) before a strategy sees them, so all strategies train the same
 members.
 
->>> key = jax.random.key(0)
->>> indices, keys = draw(key, [0, 1], 0, count=10, batch_size=4)
->>> indices.shape, keys.shape
-((2, 2, 4), (2, 2))
+>>> Plan(max, None, None, ()).loop
+'scan'
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import hypers, trees
+from weightspace import hypers, processes, trees
 from weightspace.strategies import AXIS
 from weightspace.types import Data, Fold, Key, Loss, Params, Stack
 
@@ -45,55 +43,6 @@ class Training(NamedTuple):
   params: Params
   optimizer: Any
   folds: dict[str, Any]
-
-
-def draw(
-  key: Key,
-  seeds: Sequence[int],
-  epoch: int,
-  *,
-  count: int,
-  batch_size: int,
-  same_order: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-  """Draw the batches and the noise keys of one epoch.
-
-  Each member has a permutation of its own, the order of N random 64-bit words
-  of a Philox stream keyed by (key, epoch, seed): NumPy sorts them ten times
-  faster than XLA on the CPU, whose sort would take 4% of a small MLP's epoch.
-  Batches are full: the last N mod B examples of a permutation are left out in
-  this epoch, others in the next.
-
-  Args:
-    key: of the whole run.
-    seeds: M whole numbers.
-    epoch: which epoch.
-    count: N, the number of examples.
-    batch_size: B.
-    same_order: one permutation, that of the first seed, for all.
-
-  Returns:
-    indices [M, N // B, B], or [N // B, B] for one order, and keys [M, N // B].
-  """
-  steps = count // batch_size
-  words = np.asarray(jax.random.key_data(key)).tolist()
-
-  def permute(seed: int) -> np.ndarray:
-    stream = np.random.Philox([*words, epoch, seed])
-    indices = np.argsort(stream.random_raw(count))[: steps * batch_size]
-    return indices.reshape(steps, batch_size).astype(np.int32)
-
-  indices = jnp.asarray(
-    permute(seeds[0]) if same_order else np.stack([*map(permute, seeds)])
-  )
-  return indices, _noise(key, jnp.asarray(seeds, jnp.uint32), epoch, steps)
-
-
-@functools.partial(jax.jit, static_argnames="steps")
-def _noise(key: Key, seeds: jax.Array, epoch: int, steps: int) -> jax.Array:
-  key = jax.random.fold_in(key, epoch)
-  members = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(seeds)
-  return jax.vmap(lambda member: jax.random.split(member, steps))(members)
 
 
 def begin(plan: Plan, params: Params, hyper: dict[str, Any]) -> Training:
@@ -179,7 +128,7 @@ def spread(plan: Plan, state: Training) -> Any:
     ]
   state = jax.tree.map(jnp.copy, state)
   if plan.members == "sharded":
-    state = jax.device_put(state, jax.NamedSharding(plan.mesh, jax.P(AXIS)))
+    state = processes.place(plan.mesh, state, jax.P(AXIS))
   return state
 
 
@@ -188,14 +137,22 @@ def place(plan: Plan, data: Data) -> Data:
   if plan.members != "sharded":
     return data
   spec = jax.P() if plan.shared_data else jax.P(AXIS)
-  return jax.device_put(data, jax.NamedSharding(plan.mesh, spec))
+  return processes.place(plan.mesh, data, spec)
+
+
+def joined(plan: Plan, states: Any) -> Training:
+  """Return the state [M, ...], where it lies."""
+  if plan.members == "sequential":
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+  return states
 
 
 def gather(plan: Plan, states: Any) -> Training:
   """Undo `spread`: return the state [M, ...], in memory of its own."""
-  if plan.members == "sequential":
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  return jax.tree.map(jnp.copy, states)
+  state = joined(plan, states)
+  if plan.members == "sharded" and processes.several():
+    return processes.whole(plan.mesh, state)
+  return state if state is not states else jax.tree.map(jnp.copy, states)
 
 
 def epoch(
@@ -203,8 +160,11 @@ def epoch(
 ) -> tuple[Any, np.ndarray]:
   """Run one epoch of all members; return their states and losses [S, M]."""
   if plan.members != "sequential":
-    states, losses = _steps(plan, states, data, indices, keys, hyper)
-    return states, np.asarray(losses).T
+    given = indices, keys, hyper
+    if plan.members == "sharded":
+      given = _given(plan, *given)
+    states, losses = _steps(plan, states, data, *given)
+    return states, np.asarray(processes.whole(plan.mesh, losses)).T
   data_of = None if plan.shared_data else data
   own = keys, hyper, data_of, None if plan.same_order else indices
   results = []
@@ -214,6 +174,15 @@ def epoch(
     results.append(_steps(plan, state, d, i, k, h))
   states = [state for state, _ in results]
   return states, np.stack([loss for _, loss in results], axis=1)
+
+
+def _given(plan: Plan, indices: Any, keys: Any, hyper: Any) -> Any:
+  """Put what an epoch is given where the members are."""
+  if not processes.several():
+    return indices, keys, hyper
+  put = functools.partial(processes.place, plan.mesh)
+  orders = jax.P() if plan.same_order else jax.P(AXIS)
+  return put(indices, orders), *put((keys, hyper), jax.P(AXIS))
 
 
 @functools.partial(jax.jit, static_argnums=0)

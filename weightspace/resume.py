@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import checkpoints, trees
+from weightspace import checkpoints, processes, trees
 from weightspace.types import Data, Member, Stack
 
 NAME = re.compile(r"epoch-\d{6}")
@@ -62,8 +62,8 @@ def load(
     ValueError: when the folder holds another run, saying what differs, or one
       that is longer already.
   """
-  newest = max(_saved(checkpoint.folder), default=None)
-  if newest is None:
+  newest = processes.share(max(_saved(checkpoint.folder), default=""))
+  if not newest:
     return 0, [], state
   path = os.path.join(checkpoint.folder, newest)
   found = checkpoints.member(path)
@@ -95,9 +95,13 @@ def store(
   tree = {"state": jax.tree.leaves(state), "losses": np.stack(losses)}
   path = os.path.join(folder, f"epoch-{len(losses):06d}")
   checkpoints.save(path, tree, member=run, overwrite=True)
-  for name in older:
-    if name != os.path.basename(path):
-      shutil.rmtree(os.path.join(folder, name))
+
+  def drop() -> None:
+    for name in older:
+      if name != os.path.basename(path):
+        shutil.rmtree(os.path.join(folder, name))
+
+  processes.first(drop)
 
 
 def _saved(folder: str | os.PathLike[str]) -> list[str]:

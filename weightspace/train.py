@@ -19,6 +19,7 @@ along with the parameters.
 """
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import hypers, population, resume, strategies, trees
+from weightspace import (
+  arithmetic,
+  draws,
+  hypers,
+  population,
+  resume,
+  strategies,
+  training_checks,
+  trees,
+)
 from weightspace.resume import Checkpoint
 from weightspace.types import Data, Fold, Key, Loss, Params, Stack
 
@@ -99,7 +109,9 @@ def fit_population(
   """
   hyper = {name: jnp.asarray(value) for name, value in (hyper or {}).items()}
   numbers = list(range(trees.size(stack)) if seeds is None else seeds)
-  examples = _check(stack, data, batch_size, epochs, shared_data)
+  examples = training_checks.examples(
+    stack, data, batch_size, epochs, shared_data
+  )
   hypers.check(trees.size(stack), hyper, numbers, (tx, prepare, loss))
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
   named = tuple(sorted((folds or {}).items()))
@@ -109,7 +121,7 @@ def fit_population(
   loop, members = strategies.choose(strategy, program, mesh, len(numbers))
   plan = plan._replace(loop=loop, members=members)
   draw = functools.partial(
-    population.draw,
+    draws.draw,
     key,
     numbers,
     count=examples,
@@ -124,14 +136,17 @@ def fit_population(
     run = resume.record(stack, data, program, settings)
     done, losses, state = resume.load(checkpoint, run, state, epochs)
   states, data = population.spread(plan, state), population.place(plan, data)
+  work = arithmetic.operations(program) * len(numbers)
   for epoch in range(done, epochs):
+    began = time.perf_counter()
     indices, keys = draw(epoch)
     states, new = population.epoch(plan, states, data, indices, keys, hyper)
-    _check_losses(new, epoch)
+    _tell(time.perf_counter() - began, epoch - done, len(new), work)
+    training_checks.losses(new, epoch)
     losses.append(new)
     last = epoch + 1 == epochs
     if checkpoint and (last or (epoch + 1) % checkpoint.every == 0):
-      resume.store(checkpoint, run, losses, population.gather(plan, states))
+      resume.store(checkpoint, run, losses, population.joined(plan, states))
     if on_epoch:
       on_epoch(epoch + 1, _fitted(plan, states, losses))
   return _fitted(plan, states, losses)
@@ -198,45 +213,22 @@ def fit(
   return alone(fitted)
 
 
-def _check(
-  stack: Stack, data: Data, batch_size: int, epochs: int, shared: bool
-) -> int:
-  """Check sizes and starts; return N."""
-  trees.check_finite(stack, "stack", stacked=True)
-  lead = () if shared else (trees.size(stack),)
-  axes = len(lead) + 1
-  count, first = None, ""
-  for path, leaf in trees.named(data).items():
-    shape = np.shape(leaf)
-    if len(shape) < axes or shape[: axes - 1] != lead:
-      want = f"[{', '.join(map(str, (*lead, 'N')))}, ...]"
-      raise ValueError(f"data: {path!r} has shape {shape}, expected {want}")
-    if count is None:
-      count, first = shape[axes - 1], path
-    if shape[axes - 1] != count:
-      raise ValueError(
-        f"data: {path!r} has {shape[axes - 1]} examples, expected {count} as in"
-        f" {first!r}"
-      )
-  if not count:
-    raise ValueError("data: no examples, expected at least one")
-  if not 1 <= batch_size <= count:
-    raise ValueError(
-      f"batch_size: {batch_size}, expected 1 to {count} examples"
-    )
-  if epochs < 1:
-    raise ValueError(f"epochs: {epochs}, expected at least 1")
-  return count
+def _tell(seconds: float, epoch: int, steps: int, work: int) -> None:
+  """Let those who listen to `jax.monitoring` know what an epoch took.
 
-
-def _check_losses(losses: np.ndarray, epoch: int) -> None:
-  bad = np.argwhere(np.isnan(losses))
-  if len(bad):
-    step, member = bad[0]
-    raise ValueError(
-      f"training: the loss of member {member} is NaN at step {step} of epoch"
-      f" {epoch} (step {epoch * len(losses) + step} in all), expected a number"
-    )
+  Args:
+    seconds: of all members.
+    epoch: counted from where this call began: the first compiles.
+    steps: of each member.
+    work: operations of one step of all members.
+  """
+  jax.monitoring.record_event_duration_secs(
+    "/weightspace/train/epoch",
+    seconds,
+    epoch=epoch,
+    steps=steps,
+    operations=work * steps,
+  )
 
 
 def _fitted(

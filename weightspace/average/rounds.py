@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from weightspace import trees
+from weightspace import processes, trees
 from weightspace.average import mixing, servers
 from weightspace.strategies import AXIS
 from weightspace.types import Data, Key, Loss, Params, Stack
@@ -186,12 +185,4 @@ def _model(plan: Plan, trained: Any, frozen: Any) -> Params:
 
 def _place(plan: Plan, tree: Any, spec: Any) -> Any:
   """Lay arrays out on the mesh, those of other processes too."""
-  if plan.mesh is None:
-    return tree
-  layout = jax.NamedSharding(plan.mesh, spec)
-
-  def leaf(x: Any) -> jax.Array:
-    host = np.asarray(x)
-    return jax.make_array_from_callback(host.shape, layout, lambda i: host[i])
-
-  return jax.tree.map(leaf, tree)
+  return tree if plan.mesh is None else processes.place(plan.mesh, tree, spec)

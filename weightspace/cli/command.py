@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from weightspace import startup
+
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 FAILED, INTERRUPTED = 1, 130  # exit codes
@@ -158,12 +160,14 @@ def execute(
   Raises:
     ValueError: as `building.build` and `merge.stream_parts`.
   """
-  _start_jax(options.distributed)
+  startup.start(options.distributed)
   import jax
 
-  from weightspace.cli import building, card, plans, schema
+  from weightspace.cli import building, card, low_rank, plans, schema
   from weightspace.merge import streaming, tasks
 
+  if low_rank.asked(found):
+    return _low_rank(found, text, command, options)
   key, done = jax.random.key(options.seed), lambda: None
   if isinstance(found, Mapping) and "search" in found:
     found, text, done = _searched(found, options, key)
@@ -221,6 +225,28 @@ def _searched(
   return outcome.config, text, lambda: searching.forget(outcome)
 
 
+def _low_rank(
+  found: Mapping[str, Any],
+  text: str,
+  command: str,
+  options: argparse.Namespace,
+) -> int:
+  """Keep adapters as adapters; return the exit code."""
+  from weightspace.cli import card, low_rank
+
+  for name in ("mesh", "distributed", "report", "dry_run"):
+    if getattr(options, name):
+      flag = name.replace("_", "-")
+      raise ValueError(f"--{flag}: not with recipe: {found['recipe']}")
+
+  def made() -> str:
+    return card.card(card.hashes(low_rank.parents(found)), text, command)
+
+  low_rank.execute(found, options.output, made)
+  print(f"wrote {os.path.abspath(options.output)}")
+  return 0
+
+
 def _on_mesh(parts: Sequence[Any], options: Any, key: Any) -> None:
   """Merge on all devices; the output is an Orbax folder."""
   import absl.logging
@@ -238,19 +264,6 @@ def _on_mesh(parts: Sequence[Any], options: Any, key: Any) -> None:
   recipe, inputs, base, _ = parts[0]
   absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every step
   meshes.on_mesh(recipe, inputs, options.output, base, mesh=mesh, key=key)
-
-
-def _start_jax(distributed: bool) -> None:
-  """Keep compiled programs between runs, the quick ones too."""
-  import jax
-
-  home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    cache = os.path.join(home, "weightspace", "xla")
-    jax.config.update("jax_compilation_cache_dir", cache)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-  if distributed:
-    jax.distributed.initialize()
 
 
 def console() -> None:
