@@ -113,6 +113,10 @@ def test_boxes_ridges_and_scores_that_fail():
     MODELS, quadratic, GOAL, KEY, budget=300, box=(0.0, 1.0), affine=False
   )
   assert (found.weights >= 0).all() and (found.weights <= 1).all()
+  for box in ((0.0, 1.0), (0.1, 0.4)):
+    found = merge.evolve(MODELS, quadratic, GOAL, KEY, budget=200, box=box)
+    assert (box[0] <= found.weights).all() and (found.weights <= box[1]).all()
+    np.testing.assert_allclose(found.weights.sum(), 1.0, 1e-6)
   tight = merge.evolve(MODELS, quadratic, GOAL, KEY, budget=400, ridge=1e4)
   np.testing.assert_allclose(tight.weights, 0.25, atol=0.02)
 
@@ -123,6 +127,37 @@ def test_boxes_ridges_and_scores_that_fail():
   assert np.isfinite(some.score)
   with pytest.raises(ValueError, match="no vector has a finite score"):
     merge.evolve(MODELS, lambda p, g: jnp.nan * g[0], GOAL, KEY, budget=10)
+
+
+def test_weights_in_a_box_are_the_nearest_that_sum_to_one():
+  drawn = np.random.default_rng(0).normal(0.25, 0.5, (20, 4))
+  drawn += (1 - drawn.sum(1, keepdims=True)) / 4
+  got = searches._within(drawn, (0.0, 0.6))
+  np.testing.assert_allclose(got.sum(1), 1.0, 1e-12)
+  assert got.min() >= 0 and got.max() <= 0.6
+  # The gradient of the distance points out of the box wherever it is not even.
+  slope = drawn - got
+  for x, s in zip(got, slope):
+    free = (x > 1e-9) & (x < 0.6 - 1e-9)
+    even = s[free].mean() if free.any() else np.median(s)
+    np.testing.assert_allclose(s[free], even, atol=1e-9)
+    assert (s[x < 1e-9] <= even + 1e-9).all()
+    assert (s[x > 0.6 - 1e-9] >= even - 1e-9).all()
+
+
+def test_a_host_score_without_data_may_take_them():
+  seen = []
+
+  def score(params, data):
+    seen.append(data)
+    return float(quadratic(params, GOAL))
+
+  found = merge.evolve(MODELS, score, None, KEY, budget=6)
+  alone = merge.evolve(
+    MODELS, lambda p: float(quadratic(p, GOAL)), None, KEY, budget=6
+  )
+  np.testing.assert_array_equal(found.weights, alone.weights)
+  assert seen == [None] * 6
 
 
 def test_scores_per_example_are_searched_by_their_mean():
@@ -214,6 +249,26 @@ def test_a_python_score_tunes_as_the_compiled_one_does():
     (
       lambda: merge.evolve(MODELS, quadratic, GOAL, KEY, first=np.ones((2, 3))),
       r"first is \(2, 3\), expected \[K, 4\]",
+    ),
+    (
+      lambda: merge.evolve(MODELS, quadratic, GOAL, KEY, first=np.ones((2, 4))),
+      r"first has sums \[4. 4.\], expected 1",
+    ),
+    (
+      lambda: merge.evolve(MODELS, quadratic, GOAL, KEY, box=(0.0, 0.1)),
+      r"box is \(0.0, 0.1\), expected low < high that 4 weights",
+    ),
+    (
+      lambda: merge.evolve(MODELS, quadratic, GOAL, KEY, box=(1.0, 0.0)),
+      r"box is \(1.0, 0.0\), expected low < high",
+    ),
+    (
+      lambda: merge.evolve({"w": MODELS["w"][:1]}, quadratic, GOAL, KEY),
+      "evolve: 1 model, expected at least 2",
+    ),
+    (
+      lambda: merge.evolve(MODELS, quadratic, GOAL, KEY, brood=0),
+      "evolve: brood is 0 and step 0.3, expected",
     ),
     (
       lambda: merge.evolve(

@@ -89,6 +89,11 @@ def told(
 
 def _begin(problem: Problem, key: Key, limits: Limits) -> dict[str, Any]:
   """Return the state to go on from."""
+  if problem.brood < 1 or not problem.step > 0:
+    raise ValueError(
+      f"{problem.what}: brood is {problem.brood} and step {problem.step},"
+      " expected at least 1 and above 0"
+    )
   size = problem.first.shape[1]
   words = np.asarray(jax.random.key_data(key)).astype(np.int64).ravel()
   mark = np.concatenate([words, [size, len(problem.first), problem.brood]])

@@ -8,6 +8,7 @@ model or compiled over all of them, and the interval of a difference.
 [1.0]
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -35,13 +36,13 @@ def make(
   Args:
     stack: M models.
     score: compiled `score(params, data)`, or a Python function of one model.
-    data: None for a Python function `score(params)`.
+    data: None for a Python function `score(params)` or `score(params, None)`.
     host: the score is a Python function though there are data; None finds out.
     nan: what a score that is NaN counts as; None refuses it.
   """
   trees.check_finite(stack, "stack", stacked=True)
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
-  given = () if data is None else (data,)
+  given = () if data is None and _alone(score) else (data,)
 
   def checked(scores: np.ndarray) -> np.ndarray:
     if nan is None:
@@ -78,6 +79,17 @@ def on_host(
   ):  # it asks for numbers while it is traced
     return True
   return False
+
+
+def _alone(score: Any) -> bool:
+  """Tell whether a Python score may be called with a model alone."""
+  try:
+    inspect.signature(score).bind(None)
+  except TypeError:
+    return False
+  except ValueError:  # it does not say what it takes
+    return True
+  return True
 
 
 def number(value: Any) -> float:

@@ -67,13 +67,14 @@ def evolve(
     score: higher is better; NaN is worst.  `score(params, data)`, [] or [N],
       runs compiled, a brood at a time; on the host, it is any Python function
       of one model.
-    data: of the score; None for a host-side `score(params)`.
+    data: of the score; None for a host-side `score(params)`, which is given
+      None where it takes data as well.
     key: sets all draws.
     budget: mixes to score, first brood included.
     affine: the weights sum to one, as in a line through checkpoints (the paper:
       theta_1 + sum a_m (theta_m - theta_1)); without, they are free.
     first: [K, M] more vectors for the first brood, such as those of averages.
-    box: the least and the largest weight; None for no bounds.
+    box: the least and the largest weight, of every model; None for no bounds.
     ridge: takes ridge |w - mean|^2 from the score that is searched, against
       large coefficients that fit the data of the search alone; 0 for none.
     host: whether the score is a Python function of one model; None finds out
@@ -91,7 +92,8 @@ def evolve(
     Found.
 
   Raises:
-    ValueError: for a budget below M + 1, vectors that are not [K, M], a state
+    ValueError: for a budget below M + 1, vectors that are not [K, M], a box
+      without such weights, one model alone (affine), a state
       of another search, NaN in a model, or a score that is NaN for all.
 
   >>> models = {"w": jnp.array([[1.0, 0.0], [0.0, 1.0]])}
@@ -106,7 +108,8 @@ def evolve(
   the broods are ours.
   """
   count = trees.size(stack)
-  rows = _first(count, first)
+  rows = _first(count, first, affine)
+  _check_box(count, box, affine)
   if budget < count + 1:
     raise ValueError(
       f"evolve: budget is {budget}, expected at least {count + 1}: each of"
@@ -120,7 +123,11 @@ def evolve(
     return values - ridge * ((weights - 1 / count) ** 2).sum(1)
 
   def bounded(vectors: np.ndarray) -> np.ndarray:
-    return vectors if box is None else np.clip(vectors, *box)
+    if box is None:
+      return vectors
+    if affine:
+      return _within(_whole(vectors), box)[:, 1:]
+    return np.clip(vectors, *box)
 
   together = 1 if scorers.on_host(score, stack, data, host) else brood
   free = rows[:, 1:] if affine else rows
@@ -128,7 +135,9 @@ def evolve(
   limits = broods.Limits(budget, time_limit, resume, checkpoint)
   state, stopped, kept = broods.search(problem, key, limits)
   best = state["best"][None]
-  weights = jnp.asarray((_whole(best) if affine else best)[0], jnp.float32)
+  best = _whole(best) if affine else best
+  best = best if box is None else np.clip(best, *box)  # of rounding
+  weights = jnp.asarray(best[0], jnp.float32)
   return Found(weights, *broods.told(problem, state), stopped, kept)
 
 
@@ -137,11 +146,50 @@ def _whole(vectors: np.ndarray) -> np.ndarray:
   return np.concatenate([1 - vectors.sum(1, keepdims=True), vectors], 1)
 
 
-def _first(count: int, first: Any) -> np.ndarray:
+def _within(weights: np.ndarray, box: tuple[float, float]) -> np.ndarray:
+  """Return the nearest weights [K, M] in a box that sum to one.
+
+  >>> _within(np.array([[2.0, -1.0], [0.5, 0.5]]), (0.0, 1.0)).tolist()
+  [[1.0, 0.0], [0.5, 0.5]]
+  """
+  least = box[0] - weights.max(1, keepdims=True)
+  most = box[1] - weights.min(1, keepdims=True)
+  for _ in range(60):
+    shift = (least + most) / 2
+    low = np.clip(weights + shift, *box).sum(1, keepdims=True) < 1
+    least, most = np.where(low, shift, least), np.where(low, most, shift)
+  outside = (weights < box[0]) | (weights > box[1])
+  moved = np.clip(weights + most, *box)
+  return np.where(outside.any(1, keepdims=True), moved, weights)
+
+
+def _check_box(
+  count: int, box: tuple[float, float] | None, affine: bool
+) -> None:
+  """Refuse a box that no vector of weights is in."""
+  if affine and count < 2:
+    raise ValueError(
+      "evolve: 1 model, expected at least 2: the weight of one is 1 where"
+      " weights sum to one (affine=False searches it)"
+    )
+  if box is None:
+    return
+  low, high = box
+  if not low < high or (affine and not count * low <= 1 <= count * high):
+    whole = f" that {count} weights with the sum 1 can be in" if affine else ""
+    raise ValueError(f"evolve: box is {box}, expected low < high{whole}")
+
+
+def _first(count: int, first: Any, affine: bool) -> np.ndarray:
   rows = np.concatenate([np.eye(count), np.full((1, count), 1 / count)])
   if first is None:
     return rows
   more = np.asarray(first, np.float64)
   if more.ndim != 2 or more.shape[1] != count or not np.isfinite(more).all():
     raise ValueError(f"evolve: first is {more.shape}, expected [K, {count}]")
+  if affine and np.abs(more.sum(1) - 1).max(initial=0) > 1e-3:
+    raise ValueError(
+      f"evolve: first has sums {more.sum(1)}, expected 1 where weights sum to"
+      " one (affine=False leaves them free)"
+    )
   return np.concatenate([rows, more])
