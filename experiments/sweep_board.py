@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: done, failed, left, and the time to go.
+"""What a sweep shows while it runs: done, running, failed, and the time to go.
 
 A live line on a terminal, one line for each unit elsewhere.
 """
@@ -7,6 +7,8 @@ import sys
 import time
 
 from experiments.jobs import Outcome
+
+CLEAR = "\r\x1b[K"  # what the last line left on a terminal
 
 
 class Board:
@@ -28,23 +30,30 @@ class Board:
       self.seconds.append(outcome.seconds)
     else:
       self.failed.append(outcome)
-    end = "\r" if sys.stdout.isatty() else "\n"
-    print(f"{outcome.id} {outcome.state}; {self.line()}", end=end, flush=True)
+    line = f"{outcome.id} {outcome.state}; {self.line()}"
+    if sys.stdout.isatty():
+      print(CLEAR + line, end="", flush=True)
+    else:
+      print(line, flush=True)
 
   def line(self) -> str:
     """Return the counts in one line."""
     line = f"{self.done} of {self.total} done"
     line += f", {len(self.failed)} failed" if self.failed else ""
+    running = min(self.left, self.workers)
+    line += f", {running} running" if running else ""
+    line += f", {self.left - running} waiting" if self.left > running else ""
     if self.left and self.seconds:
       each = sum(self.seconds) / len(self.seconds)
       to_go = each * self.left / max(self.workers, 1)
-      line += f", {self.left} left, about {to_go:.0f} s"
+      line += f", about {to_go:.0f} s left"
     return line
 
   def summary(self) -> int:
     """Print how the sweep ended; return the exit code."""
     took = time.monotonic() - self.began
-    print(f"{self.line()} in {took:.0f} s", flush=True)
+    start = CLEAR if sys.stdout.isatty() else ""
+    print(f"{start}{self.line()} in {took:.0f} s", flush=True)
     for outcome in self.failed:
       said = "\n  ".join(outcome.said.splitlines())
       print(f"{outcome.id} failed:\n  {said}", flush=True)

@@ -113,3 +113,4 @@ def test_an_experiment_on_two_hosts_finds_what_it_finds_on_one(tmp_path):
   done = sweep(two, *more, config=PAIR, **PYTHON)
   assert done.returncode == 0, done.stdout
   assert found(two) == found(one)
+  assert len(list(two.glob("*/log.1.txt"))) == 2

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pty
 import subprocess
 import sys
 import time
@@ -226,9 +227,27 @@ def test_print_gives_commands_that_a_shell_runs(tmp_path, capsys):
 
 
 def test_time_to_go_is_told(capsys):
-  board = sweep_board.Board(4, 4, 2)
+  board = sweep_board.Board(5, 5, 2)
   board.tell(jobs.Outcome("a", "done", 10.0))
+  assert board.line() == "1 of 5 done, 2 running, 2 waiting, about 20 s left"
   board.tell(jobs.Outcome("b", "failed", 1.0, "why\nso"))
-  assert board.line() == "1 of 4 done, 1 failed, 2 left, about 10 s"
+  board.tell(jobs.Outcome("c", "done", 10.0))
+  assert board.line() == "2 of 5 done, 1 failed, 2 running, about 10 s left"
   assert board.summary() == 1
   assert "b failed:\n  why\n  so" in capsys.readouterr().out
+
+
+def test_on_a_terminal_there_is_one_live_line(tmp_path):
+  terminal, end = pty.openpty()
+  words = [sys.executable, "-m", "experiments.sweep", f"--config={SQUARES}"]
+  words += [f"--workdir={tmp_path}", "--workers=2"]
+  done = subprocess.run(words, cwd=ROOT, stdout=end, stderr=end)
+  os.close(end)
+  said = os.read(terminal, 9999).decode()
+  os.close(terminal)
+  lines = said.split("\r\n")
+  assert done.returncode == 0 and lines[0] == "4 units, 0 of them done"
+  live = lines[1].split(sweep_board.CLEAR)
+  assert len(lines) == 3 and not lines[2] and len(live) == 6
+  assert "done; 1 of 4 done, 2 running, 1 waiting, about" in live[1]
+  assert live[5].startswith("4 of 4 done in")
