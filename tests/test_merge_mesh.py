@@ -7,12 +7,15 @@ import subprocess
 import sys
 
 import jax
+import llamas
 import numpy as np
 import pytest
+import yaml
 
 import weightspace as ws
 from tests import test_stream
 from weightspace import checkpoints
+from weightspace.cli import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 WORKER = """
@@ -22,6 +25,7 @@ port, process, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 import weightspace as ws
+from weightspace.cli import command
 auto = (jax.sharding.AxisType.Auto,) * 2
 mesh = jax.make_mesh((2, 2), ("model", "data"), axis_types=auto)
 paths = [f"{folder}/{n}.safetensors" for n in range(3)]
@@ -125,3 +129,38 @@ def test_two_processes_merge_together(tmp_path):
   recipe = ws.merge.ties(0.4, scale=0.7)
   wanted = recipe(test_stream.stacked(models), base=checkpoints.restore(start))
   test_stream.close(test_stream.read(tmp_path / "out"), wanted)
+
+
+def test_filters_and_dtypes_are_those_of_the_streamed_merge(
+  tmp_path, monkeypatch, capsys
+):
+  """Each group of leaves has a recipe of its own, on a mesh too."""
+  monkeypatch.chdir(tmp_path)
+  base = llamas.leaves(0)
+  for seed, name in enumerate(("base", "a", "b")):
+    found = llamas.leaves(seed, near=base) if seed else base
+    llamas.write(tmp_path / name, found)
+  weight = [{"filter": "mlp", "value": 0.25}, {"value": [0.5, 1.0]}]
+  models = [{"model": "a", "parameters": {"weight": weight}}, {"model": "b"}]
+  config = {"merge_method": "task_arithmetic", "base_model": "base"}
+  config |= {"models": models, "parameters": {"weight": 0.5}}
+  config |= {"out_dtype": "bfloat16"}
+  (tmp_path / "c.yml").write_text(yaml.safe_dump(config))
+  assert command.main(["c.yml", "streamed", "--quiet"]) == 0
+  assert command.main(["c.yml", "meshed", "--mesh", "data=2"]) == 0
+  one, other = map(ws.checkpoints.open, ("streamed", "meshed"))
+  assert sorted(one.keys()) == sorted(other.keys())
+  for name in one.keys():
+    x, y = (reader.read(name) for reader in (one, other))
+    assert x.dtype == y.dtype == llamas.BF16
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    np.testing.assert_allclose(x, y, rtol=2**-7, atol=1e-6)
+  texts = [
+    (tmp_path / out / "config.json").read_text()
+    for out in ("streamed", "meshed")
+  ]
+  assert texts[0] == texts[1]
+  assert "task_arithmetic" in (tmp_path / "meshed/README.md").read_text()
+  words = ["c.yml", "third", "--mesh", "data=2", "--max-memory", "1GB"]
+  assert command.main(words) == 1
+  assert "--max-memory: not with --mesh" in capsys.readouterr().err

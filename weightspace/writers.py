@@ -105,7 +105,8 @@ class Writer(NamedTuple):
       placed = {k: os.path.basename(e.file) for k, e in self.entries.items()}
       total = sum(entry.size for entry in self.entries.values())
       index = {"metadata": {"total_size": total}, "weight_map": placed}
-      texts["model.safetensors.index.json"] = json.dumps(index, indent=1)
+      stem = os.path.basename(files[0]).rsplit("-", 3)[0]
+      texts[f"{stem}.safetensors.index.json"] = json.dumps(index, indent=1)
     for name, text in texts.items():
       made = text() if callable(text) else text
       with open(os.path.join(self.aside, name), "wb") as stream:
@@ -125,6 +126,7 @@ def begin(
   kinds: Mapping[str, tensor_files.Kind],
   shard_bytes: int = SHARD_BYTES,
   about: str = "",
+  stem: str = "model",
 ) -> Writer:
   """Lay out a checkpoint, or go on with one of the same plan.
 
@@ -133,6 +135,7 @@ def begin(
     kinds: shape and dtype of each leaf by name, in file order.
     shard_bytes: largest shard of a folder; a larger leaf has one of its own.
     about: what the leaves are made from: only the same text is gone on with.
+    stem: what the files of a folder are named after.
 
   Raises:
     ValueError: for a path that exists, no leaves, a dtype that safetensors does
@@ -151,7 +154,7 @@ def begin(
   heads: dict[str, bytes] = {}
   entries: dict[str, tensor_files.Entry] = {}
   for number, keys in enumerate(shards):
-    file = os.path.join(aside, _shard_name(number, len(shards)))
+    file = os.path.join(aside, _shard_name(stem, number, len(shards)))
     head, placed = tensor_files.lay_out(
       {k: kinds[k] for k in keys}, file, FORMAT
     )
@@ -183,10 +186,10 @@ def _shards(
   return shards
 
 
-def _shard_name(number: int, count: int) -> str:
+def _shard_name(stem: str, number: int, count: int) -> str:
   if count == 1:
-    return "model.safetensors"
-  return f"model-{number + 1:05d}-of-{count:05d}.safetensors"
+    return f"{stem}.safetensors"
+  return f"{stem}-{number + 1:05d}-of-{count:05d}.safetensors"
 
 
 def _journal(aside: str, plan: str) -> set[str] | None:

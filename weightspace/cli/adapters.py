@@ -54,14 +54,7 @@ def merged(base: readers.Reader, adapter: str) -> readers.Reader:
     ValueError: naming the adapter and what it has that the base lacks, or a
       kind of adapter that is not a product of two factors.
   """
-  settings = references.table(adapter, SETTINGS)
-  kind = settings.get("peft_type")
-  if kind != "LORA":
-    raise ValueError(f"{adapter!r} is {kind or 'no adapter'}, expected LORA")
-  for key, what in REFUSED.items():
-    if settings.get(key):
-      raise ValueError(f"{adapter!r}: {key!r}: {what} is not supported")
-  file = readers.open(os.path.join(adapter, WEIGHTS))
+  settings, file = opened(adapter)
   factors, replaced = _match(base, file, settings)
 
   def load(name: str, index: Any) -> np.ndarray:
@@ -75,6 +68,23 @@ def merged(base: readers.Reader, adapter: str) -> readers.Reader:
 
   # The adapter's path tells two adapters of one base apart.
   return readers.Reader(adapter, base.kinds, load)
+
+
+def opened(adapter: str) -> tuple[dict[str, Any], readers.Reader]:
+  """Return the settings and the factors of an adapter's folder.
+
+  Raises:
+    ValueError: naming the adapter, for a kind that is not a product of two
+      factors.
+  """
+  settings = references.table(adapter, SETTINGS)
+  kind = settings.get("peft_type")
+  if kind != "LORA":
+    raise ValueError(f"{adapter!r} is {kind or 'no adapter'}, expected LORA")
+  for key, what in REFUSED.items():
+    if settings.get(key):
+      raise ValueError(f"{adapter!r}: {key!r}: {what} is not supported")
+  return settings, readers.open(os.path.join(adapter, WEIGHTS))
 
 
 def _changed(

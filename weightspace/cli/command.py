@@ -5,8 +5,6 @@
 """
 
 import argparse
-import concurrent.futures
-import os
 import re
 import shlex
 import sys
@@ -53,7 +51,10 @@ def guarded(
   """
   try:
     found, text = configuration()
-    return execute(found, text, command, options)
+    startup.start(options.distributed)
+    from weightspace.cli import running  # after JAX is told where to compile
+
+    return running.execute(found, text, command, options)
   except KeyboardInterrupt:
     print("\nstopped; the same command goes on", file=sys.stderr)
     return INTERRUPTED
@@ -141,129 +142,6 @@ def load(text: str, where: str) -> Mapping[str, Any]:
   except yaml.YAMLError as error:
     reason = " ".join(str(error).split())
     raise ValueError(f"{where!r} is no YAML: {reason}") from None
-
-
-def execute(
-  found: Mapping[str, Any],
-  text: str,
-  command: str,
-  options: argparse.Namespace,
-) -> int:
-  """Plan a merge, and run it; return the exit code.
-
-  Args:
-    found: the configuration.
-    text: of it, for the model card.
-    command: for the model card.
-    options: those of `parser`.
-
-  Raises:
-    ValueError: as `building.build` and `merge.stream_parts`.
-  """
-  startup.start(options.distributed)
-  import jax
-
-  from weightspace.cli import building, card, low_rank, plans, schema
-  from weightspace.merge import streaming, tasks
-
-  if low_rank.asked(found):
-    return _low_rank(found, text, command, options)
-  key, done = jax.random.key(options.seed), lambda: None
-  if isinstance(found, Mapping) and "search" in found:
-    found, text, done = _searched(found, options, key)
-  config = schema.parse(found)
-  job = building.build(config, not options.no_copy_tokenizer)
-  for note in job.notes:
-    print(f"note: {note}", file=sys.stderr)
-  if options.mesh and not options.dry_run:
-    _on_mesh(job.parts, options, key)
-    done()
-    return 0
-  memory = options.max_memory
-  plan = tasks.plan(job.parts, max_memory=memory, key=key, dtype=job.dtype)
-  if options.dry_run:
-    print(plans.text(plan, job))
-    return 0
-  with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    parents = pool.submit(card.hashes, plans.parents(job))
-    extra: dict[str, Any] = dict(job.files)
-    extra["README.md"] = lambda: card.card(parents.result(), text, command)
-    if options.report:
-      extra |= plans.report_files(job.parts, key)
-    with plans.progress(plan.read, options.quiet) as advance:
-      streaming.stream_parts(
-        job.parts,
-        options.output,
-        max_memory=memory,
-        key=key,
-        dtype=job.dtype,
-        shard_bytes=options.shard_size,
-        extra=extra,
-        about=plans.about(job, text),
-        progress=advance,
-      )
-  done()
-  print(f"wrote {os.path.abspath(options.output)}")
-  return 0
-
-
-def _searched(
-  found: Mapping[str, Any], options: argparse.Namespace, key: Any
-) -> tuple[Mapping[str, Any], str, Callable[[], None]]:
-  """Return the configuration that was found, its text, and what ends it."""
-  import yaml
-
-  from weightspace.cli import searching
-
-  if options.distributed:
-    raise ValueError("search: expected one process, got --distributed")
-  if os.path.lexists(options.output):
-    raise ValueError(f"{options.output!r} exists, expected a new path")
-  outcome = searching.settled(found, options.output, key, options.dry_run)
-  print(outcome.said)
-  text = f"# {outcome.said}\n{yaml.safe_dump(outcome.config)}"
-  return outcome.config, text, lambda: searching.forget(outcome)
-
-
-def _low_rank(
-  found: Mapping[str, Any],
-  text: str,
-  command: str,
-  options: argparse.Namespace,
-) -> int:
-  """Keep adapters as adapters; return the exit code."""
-  from weightspace.cli import card, low_rank
-
-  for name in ("mesh", "distributed", "report", "dry_run"):
-    if getattr(options, name):
-      flag = name.replace("_", "-")
-      raise ValueError(f"--{flag}: not with recipe: {found['recipe']}")
-
-  def made() -> str:
-    return card.card(card.hashes(low_rank.parents(found)), text, command)
-
-  low_rank.execute(found, options.output, made)
-  print(f"wrote {os.path.abspath(options.output)}")
-  return 0
-
-
-def _on_mesh(parts: Sequence[Any], options: Any, key: Any) -> None:
-  """Merge on all devices; the output is an Orbax folder."""
-  import absl.logging
-  import jax
-
-  from weightspace.merge import meshes
-
-  if len(parts) > 1:
-    raise ValueError(
-      f"--mesh: the leaves have {len(parts)} recipes, expected one (no filters)"
-    )
-  auto = (jax.sharding.AxisType.Auto,) * len(options.mesh)
-  names, counts = tuple(options.mesh), tuple(options.mesh.values())
-  mesh = jax.make_mesh(counts, names, axis_types=auto)
-  recipe, inputs, base, _ = parts[0]
-  absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every step
-  meshes.on_mesh(recipe, inputs, options.output, base, mesh=mesh, key=key)
 
 
 def console() -> None:

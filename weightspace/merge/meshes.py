@@ -70,8 +70,6 @@ def on_mesh(
   Raises:
     ValueError: as `stream`; naming the leaf, for a NaN.
   """
-  if os.path.lexists(output):
-    raise ValueError(f"{os.fspath(output)!r} exists, expected a new path")
   sources = {n: (tasks.opened(reader),) for n, reader in given.items()}
   part = tasks.Part(
     recipe,
@@ -79,17 +77,44 @@ def on_mesh(
     None if base is None else tasks.opened(base),
     sources,
   )
-  tasks.plan([part], key=key)  # refuses what does not fit
+  parts_on_mesh([part], output, mesh=mesh, spec=spec, key=key)
+
+
+def parts_on_mesh(
+  parts: Sequence[tasks.Part],
+  output: PathLike,
+  *,
+  mesh: jax.sharding.Mesh,
+  spec: Spec | None = None,
+  key: Key | None = None,
+  dtype: Any = None,
+) -> None:
+  """Merge groups of leaves, each by its own recipe, into one Orbax folder.
+
+  Args:
+    parts: no leaf may belong to two of them.
+    output, mesh, spec, key: as in `on_mesh`.
+    dtype: of the floating leaves that are saved; the inputs' by default.
+
+  Raises:
+    ValueError: as `on_mesh`.
+  """
+  if os.path.lexists(output):
+    raise ValueError(f"{os.fspath(output)!r} exists, expected a new path")
+  tasks.plan(parts, key=key, dtype=dtype)  # refuses what does not fit
   place = spec or _longest(mesh)
-  stack = _stacked(part.inputs, mesh, place)
-  trees_given = {n: _placed(r[0], mesh, place) for n, r in sources.items()}
-  if part.base:
-    trees_given["base"] = _placed(part.base, mesh, place)
-  bad, merged = _merge(recipe, stack, trees_given, key)
-  for name, found in bad.items():
-    for path, nan in found.items():
-      if nan:
-        raise ValueError(f"{name}: NaN in {path!r}, expected numbers")
+  merged: dict[str, jax.Array] = {}
+  for part in parts:
+    stack = _stacked(part.inputs, mesh, place)
+    trees_given = {n: _placed(r[0], mesh, place) for n, r in part.given.items()}
+    if part.base:
+      trees_given["base"] = _placed(part.base, mesh, place)
+    bad, found = _merge(part.recipe, stack, trees_given, key, dtype)
+    for name, nans in bad.items():
+      for path, nan in nans.items():
+        if nan:
+          raise ValueError(f"{name}: NaN in {path!r}, expected numbers")
+    merged |= found
   _save(output, merged)
 
 
@@ -151,7 +176,11 @@ def _placed(
 
 
 def _merge(
-  recipe: Recipe, stack: Any, given: Mapping[str, Any], key: Key | None
+  recipe: Recipe,
+  stack: Any,
+  given: Mapping[str, Any],
+  key: Key | None,
+  dtype: Any,
 ) -> tuple[dict[str, dict[str, bool]], Any]:
   """Run the recipe as one program; say also where there is a NaN."""
 
@@ -160,15 +189,26 @@ def _merge(
       path: jnp.isnan(x).any() for path, x in tree.items() if trees.inexact(x)
     }
 
+  def cast(tree: Any, to: Any) -> Any:
+    return {
+      p: x.astype(to(x)) if trees.inexact(x) else x for p, x in tree.items()
+    }
+
   @jax.jit
   def program(stack: Any, given: Any, key: Any) -> Any:
-    merged = recipe(stack, key=key, **given)
-    return {
-      n: has_nan(t) for n, t in ({"inputs": stack} | given).items()
-    }, merged
+    nans = {n: has_nan(t) for n, t in ({"inputs": stack} | given).items()}
+    if dtype is None:
+      return nans, recipe(stack, key=key, **given)
+    wide = {n: cast(t, _wide) if n == "base" else t for n, t in given.items()}
+    merged = recipe(cast(stack, _wide), key=key, **wide)
+    return nans, cast(merged, lambda x: dtype)  # rounded once
 
   found, merged = program(stack, dict(given), key)
   return jax.tree.map(bool, found), merged
+
+
+def _wide(x: jax.Array) -> Any:
+  return trees.accumulator(x.dtype)
 
 
 def _save(output: PathLike, merged: dict[str, jax.Array]) -> None:

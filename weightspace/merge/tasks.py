@@ -175,13 +175,13 @@ def fingerprint(parts: Sequence[Part], key: Key | None) -> str:
   """Say what the output depends on: recipes, files as they are now, the key."""
   said: list[Any] = []
   for part in parts:
-    said.append([digests.digest(part.recipe), *map(_state, part.sources)])
+    said.append([digests.digest(part.recipe), *map(state, part.sources)])
   if key is not None:
     said.append(np.asarray(jax.random.key_data(key)).tolist())
   return json.dumps(said)
 
 
-def _state(reader: Reader) -> list[Any]:
+def state(reader: Reader) -> list[Any]:
   """Return the path of a checkpoint with the sizes and times of its files."""
   paths = [reader.path]
   if os.path.isdir(reader.path):
