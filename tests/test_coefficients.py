@@ -253,6 +253,49 @@ def test_the_projection_is_the_nearest_point():
       "adamerging: steps is 0",
     ),
     (
+      lambda: merge.adamerging(
+        STACK, problems.apply, SETS, base=BASE, batch_size=0
+      ),
+      "adamerging: batch_size is 0",
+    ),
+    (
+      lambda: merge.adamerging(
+        STACK, problems.apply, [(jnp.ones((2, 3)), None)], base=BASE
+      ),
+      "adamerging: data 0 are a tuple, expected",
+    ),
+    (
+      lambda: merge.adamerging(
+        STACK, problems.apply, SETS, base=BASE, deltas=BASE
+      ),
+      "adamerging: deltas: 'dense/bias' is",
+    ),
+    (
+      lambda: merge.atlas(
+        STACK,
+        problems.apply,
+        {"x": jnp.ones((3, 3)), "y": jnp.array([0, 2, 1])},
+        base=BASE,
+      ),
+      "atlas: label 2 in data 0, expected 0 to 1",
+    ),
+    (
+      lambda: merge.atlas(
+        STACK,
+        problems.apply,
+        SETS,
+        base=BASE,
+        control={"x": jnp.ones((1, 3)), "y": jnp.array([-1])},
+      ),
+      "atlas: control: label -1 in data 0",
+    ),
+    (
+      lambda: merge.atlas(
+        STACK, problems.apply, {"x": jnp.ones((3, 3)), "y": [0]}, base=BASE
+      ),
+      "atlas: data 0 have 3 inputs and 1 labels",
+    ),
+    (
       lambda: merge.adamerging(STACK, [problems.apply], SETS, base=BASE),
       "1 functions for 2 tasks",
     ),

@@ -151,6 +151,10 @@ def test_nested_merges_pairs_of_pairs():
       "budget is 5, expected at least 6",
     ),
     (
+      lambda: merge.pareto_front(EYE, quadratic, GOALS, KEY, box=(1.0, 0.0)),
+      r"pareto_front: box is \(1.0, 0.0\), expected low < high",
+    ),
+    (
       lambda: merge.pareto_front(EYE, quadratic, [], KEY),
       "0 scores and 0 data sets",
     ),

@@ -120,6 +120,10 @@ def test_stack_wants_a_list_of_models(bad, words):
     ({}, "no leaves"),
     ({"a": np.ones(2), "b": np.ones(())}, "'b' is a scalar"),
     ({"a": np.ones(2), "b": np.ones(3)}, "'b' has 3 models, expected 2 as in"),
+    (
+      [{"a": np.ones(2), "b": np.ones(3)}] * 2,
+      "'0/b' has 3 models, expected 2 as in '0/a'; ws.stack stacks a list",
+    ),
     ({"a": np.ones((0, 2))}, "no models"),
   ],
 )

@@ -232,9 +232,10 @@ def size(stack: Stack) -> int:
     if count is None:
       count, first = np.shape(leaf)[0], path
     if np.shape(leaf)[0] != count:
+      listed = isinstance(stack, list | tuple)
       raise ValueError(
         f"stack: {path!r} has {np.shape(leaf)[0]} models, expected {count} as"
-        f" in {first!r}"
+        f" in {first!r}" + ("; ws.stack stacks a list of models" * listed)
       )
   if not count:
     raise ValueError("stack: no models, expected at least one")

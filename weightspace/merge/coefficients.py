@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from weightspace.merge import checks, composition
+from weightspace.merge import checks, composition, task_data
 from weightspace.types import Apply, Data, Key, Params, Stack
 
 LEVELS = ("leaf", "task")
@@ -78,11 +78,13 @@ def adamerging(
   learning", https://arxiv.org/abs/2310.02575; defaults from its code.
   """
   checks.option("adamerging: by", by, LEVELS)
-  checks.number("adamerging: steps", steps, 1)
-  sets = composition.tasks("adamerging", list(data), labels=False)
+  counts = {"steps": steps, "batch_size": batch_size, "batches": batches}
+  for name, value in counts.items():
+    checks.number(f"adamerging: {name}", value, 1)
+  sets = task_data.tasks("adamerging", list(data), labels=False)
   held, structure = composition.hold("adamerging", stack, base, deltas, 1, None)
   rule = composition.Rule(
-    composition.applies("adamerging", apply, len(sets)),
+    task_data.applies("adamerging", apply, len(sets)),
     structure,
     "entropy",
     clamp,
@@ -95,7 +97,7 @@ def adamerging(
   history = []
   for step in range(steps):
     own = jax.random.fold_in(key, step)
-    chosen = composition.draw(own, sets, batches, batch_size)
+    chosen = task_data.draw(own, sets, batches, batch_size)
     found, state, loss = composition.step(found, state, held, chosen, rule)
     history.append(loss)
   return composition.result(
@@ -153,7 +155,7 @@ def atlas(
 
   Raises:
     ValueError: for an unknown option, numbers out of range, no data, labels
-      missing, NaN.
+      that are missing or no classes, NaN.
 
   >>> import jax.numpy as jnp
   >>> models, start = {"w": jnp.eye(2)[None]}, {"w": jnp.zeros((2, 2))}
@@ -168,19 +170,21 @@ def atlas(
   """
   checks.option("atlas: by", by, LEVELS)
   checks.option("atlas: objective", objective, OBJECTIVES)
-  for name, value in (("parts", parts), ("epochs", epochs)):
+  counts = {"parts": parts, "epochs": epochs, "batch_size": batch_size}
+  for name, value in counts.items():
     checks.number(f"atlas: {name}", value, 1)
   given = list(data) if isinstance(data, list | tuple) else [data]
-  sets = composition.tasks("atlas", given, labels=objective == "labels")
+  sets = task_data.tasks("atlas", given, labels=objective == "labels")
   key = jax.random.key(0) if key is None else key
   held, structure = composition.hold("atlas", stack, base, None, parts, key)
   optimiser = composition.adam(learning_rate, weight_decay, clip)
-  applies = composition.applies("atlas", apply, len(sets))
+  applies = task_data.applies("atlas", apply, len(sets))
   kept = (
-    []
-    if control is None
-    else composition.tasks("atlas", [control], labels=True)
+    [] if control is None else task_data.tasks("atlas", [control], labels=True)
   )
+  if objective == "labels":
+    task_data.check_labels("atlas", applies, base, sets)
+  task_data.check_labels("atlas: control", applies, base, kept)
   rule = composition.Rule(
     applies, structure, objective, False, optimiser, penalty
   )
@@ -194,8 +198,8 @@ def atlas(
     for step in range(max(1, count // size)):
       own = jax.random.fold_in(jax.random.fold_in(key, epoch), step)
       chosen = (
-        composition.draw(own, sets, 1, size),
-        composition.draw(own, kept, 1, size),
+        task_data.draw(own, sets, 1, size),
+        task_data.draw(own, kept, 1, size),
       )
       found, state, loss = composition.step(
         found, state, held, *chosen[:1], rule, chosen[1]

@@ -63,33 +63,6 @@ def adam(
   return optax.chain(optax.clip_by_global_norm(clip), adamw)
 
 
-def tasks(what: str, sets: Sequence[Data], labels: bool) -> list[Data]:
-  """Return the data of each task as {"x"} or {"x", "y"}."""
-  if not sets:
-    raise ValueError(f"{what}: no data, expected one set for each task")
-  names = ("x", "y") if labels else ("x",)
-  tasks = []
-  for index, part in enumerate(sets):
-    part = {"x": part} if hasattr(part, "shape") else part
-    for name in names:
-      if part.get(name) is None or not len(part[name]):
-        raise ValueError(
-          f"{what}: data {index} have no {name!r}, expected some"
-        )
-    tasks.append({name: jnp.asarray(part[name]) for name in names})
-  return tasks
-
-
-def applies(what: str, apply: Any, count: int) -> tuple[Apply, ...]:
-  if callable(apply):
-    return (apply,) * count
-  if len(apply) != count:
-    raise ValueError(
-      f"{what}: {len(apply)} functions for {count} tasks, expected as many"
-    )
-  return tuple(apply)
-
-
 def hold(
   what: str,
   stack: Stack,
@@ -106,6 +79,12 @@ def hold(
   trees.check_finite(stack, what, stacked=True)
   trees.check_finite(base, f"{what}: base")
   start = {p: jnp.asarray(b) for p, b in trees.named(base).items()}
+  if deltas is not None:
+    shapes = [
+      jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), bool), tree)
+      for tree in (stack, deltas)
+    ]
+    trees.check_same(shapes[0], shapes[1], f"{what}: deltas")
   found = trees.named(stack if deltas is None else deltas)
   moved, random = {}, {}
   for path, x in found.items():
@@ -166,16 +145,6 @@ def _merged(held: Held, found: Any, rule: Rule) -> Params:
     moved = means.contract(x, weights[path])
     leaves[path] = (leaves[path] + moved).astype(held.base[path].dtype)
   return jax.tree.unflatten(rule.structure, list(leaves.values()))
-
-
-def draw(key: Key, sets: Sequence[Data], batches: int, size: int) -> list[Data]:
-  """Return some examples of each task, drawn without replacement."""
-  chosen = []
-  for index, part in enumerate(sets):
-    count = len(part["x"])
-    order = jax.random.permutation(jax.random.fold_in(key, index), count)
-    chosen.append(jax.tree.map(lambda x, o=order[: batches * size]: x[o], part))
-  return chosen
 
 
 @functools.partial(jax.jit, static_argnames="rule")

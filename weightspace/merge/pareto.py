@@ -114,6 +114,8 @@ def pareto_front(
   """
   checks.option("pareto_front: way", way, WAYS)
   checks.number("pareto_front: points", points, 1)
+  if not box[0] < box[1]:
+    raise ValueError(f"pareto_front: box is {box}, expected low < high")
   count = trees.size(stack)
   least = surrogates.needed(count)
   budget = 3 * least if budget is None else budget
