@@ -153,6 +153,31 @@ def test_della_is_unbiased_and_window_zero_is_dare():
   close(plain, ws.merge.dare(0.5)(DELTAS, base=BASE, key=KEY))
 
 
+def shares_of(rows, density, window):
+  """Keep probabilities by rank of magnitude, from the least to the largest."""
+  if rows.shape[1] == 1:
+    return np.full(rows.shape, density)
+  rank = np.argsort(np.argsort(np.abs(rows), 1), 1) / (rows.shape[1] - 1)
+  return density - window / 2 + window * rank
+
+
+def test_della():
+  got = ws.merge.della(0.6, 0.4, 0.7)(DELTAS, base=BASE, key=KEY)
+  cut = {}
+  for path, x in DELTAS.items():
+    leaf = ws.merge.engine.leaf_contexts([path], None, KEY, {})[path].seed
+    drawn = np.asarray(masks.uniform(KEY, leaf, x.shape))
+    share = shares_of(rows_of(x), 0.6, 0.4).reshape(x.shape)
+    cut[path] = np.where(drawn < share, x / share, 0)
+  flat = np.concatenate([x.reshape(2, -1) for x in cut.values()], 1)
+  sign = np.sign(flat.sum(0))
+  assert (sign != 0).sum() > 30  # zero only where nothing is left
+  mine = (np.sign(flat) == sign) & (flat != 0)
+  mean = (flat * mine).sum(0) / np.maximum(mine.sum(0), 1)
+  parts = np.split(0.7 * mean, [40, 47])
+  close(got, {p: y.reshape(BASE[p].shape) for p, y in zip(DELTAS, parts)})
+
+
 def test_della_elects_as_ties():
   step = ws.merge.chain(ranks.mag_prune(0.5, 0.4, rescale="l1"))
   cut = step(DELTAS, base=BASE, key=KEY)
