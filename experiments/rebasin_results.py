@@ -1,4 +1,4 @@
-"""What the re-basin experiments measure, and the table and figure made of it.
+"""What the re-basin experiments measure, and the table made of it.
 
 Every number is one line of metrics.jsonl; the rest is made from the lines.
 
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import weightspace as ws
-from experiments import rebasin_claims, rebasin_methods, runs
+from experiments import rebasin_claims, rebasin_figures, rebasin_methods, runs
 from experiments.population import Problem
-from experiments.rebasin_claims import cases, gather, only
-from weightspace import figures, intervals, paths
+from experiments.rebasin_claims import cases, gather
+from weightspace import intervals, paths
 from weightspace.types import Params, Stack
 
 
@@ -150,37 +150,5 @@ def finish(run: runs.Run) -> None:
     " models. Barrier in the table: the largest loss on the line less the mean"
     " of its ends; every convention is in metrics.jsonl."
   )
-  charts = {"rebasin": (draw(run), caption)}
+  charts = {"rebasin": (rebasin_figures.draw(run), caption)}
   run.finish(run.config.claim, measured, table, holds, charts)
-
-
-def draw(run: runs.Run) -> Any:
-  """Draw the loss along the line, and the accuracy of the merged models."""
-  names = cases(run)
-  last = only(run, "place", case=names[-1], split="test")
-  lines: dict[str, Any] = {}
-  for method in run.config.methods:
-    seeds: dict[int, list[float]] = {}
-    for line in last:
-      if line["method"] == method:
-        seeds.setdefault(line["seed"], []).append(line["loss"])
-    lines[method] = list(seeds.values())
-  places = np.linspace(0, 1, run.config.points)
-  left = figures.curves(
-    places,
-    lines,
-    ("place on the line", "test loss"),
-    f"From a to b, {names[-1]}",
-  )
-  return figures.figure(left, _right(run, names), width=11.0, height=4.0)
-
-
-def _right(run: runs.Run, ordered: list[str]) -> figures.Panel:
-  found = [gather(run, "accuracy", "merged", case=case) for case in ordered]
-  if len(ordered) == 1:
-    return figures.dots(found[0], "test accuracy (%)", "The mean of all models")
-  names = [n for n in found[0] if n != "random"]
-  lines = {n: np.stack([f[n] for f in found], 1) for n in names}
-  axis = np.array([float(run.config.sizes[case]) for case in ordered])
-  label = (run.config.axis, "test accuracy (%)")
-  return figures.curves(axis, lines, label, "The mean of all models")

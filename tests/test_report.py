@@ -211,3 +211,14 @@ def test_a_page_is_made_from_what_json_keeps():
   kept = json.loads(json.dumps(result()))
   assert report.page(kept, {}, {}) == report.page(result(), {}, {})
   assert not re.search(r"\bnan\b|\binf\b", report.page(kept, {}, {}))
+
+
+def test_curves_have_the_colours_and_dashes_they_are_told():
+  lines = {"a": [[1.0, 2.0]], "b": [[2.0, 1.0]]}
+  given = {"colours": {"b": "#123456"}, "dashed": ["b"]}
+  drawn = figures.figure(figures.curves([0, 1], lines, ("x", "y"), **given))
+  a, b = drawn.axes[0].lines
+  assert (a.get_color(), a.get_linestyle()) == (figures.COLOURS[0], "-")
+  assert (b.get_color(), b.get_linestyle()) == ("#123456", "--")
+  dots = figures.dots({"a": [1.0]}, "x", colours={"a": "#abcdef"})
+  assert figures.figure(dots).axes[0].lines[-1].get_color() == "#abcdef"

@@ -11,7 +11,7 @@ True
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ def dots(
   label: str,
   title: str = "",
   clouds: Mapping[str, npt.ArrayLike] | None = None,
+  colours: Mapping[str, str] | None = None,
 ) -> Panel:
   """Make a panel with one row a method: seeds, their mean, its 95 % interval.
 
@@ -93,6 +94,7 @@ def dots(
     title: of the panel.
     clouds: {name: numbers of any shape} drawn faintly on the row of that name,
       such as the members behind a mean member.
+    colours: {name: colour}; in turn for those left out.
 
   Returns:
     A panel for `figure`.
@@ -105,7 +107,7 @@ def dots(
 
   def draw(axes: Any) -> None:
     for place, (name, values) in enumerate(rows.items()):
-      colour = COLOURS[place % len(COLOURS)]
+      colour = (colours or {}).get(name, COLOURS[place % len(COLOURS)])
       cloud = np.ravel((clouds or {}).get(name, values))
       spread = np.linspace(-0.22, 0.22, len(cloud)) if len(cloud) > 1 else 0.0
       axes.plot(
@@ -131,6 +133,8 @@ def curves(
   label: tuple[str, str],
   title: str = "",
   marks: Sequence[tuple[float, str]] = (),
+  colours: Mapping[str, str] | None = None,
+  dashed: Collection[str] = (),
 ) -> Panel:
   """Make a panel of curves over seeds: the mean, and its 95 % band.
 
@@ -140,6 +144,8 @@ def curves(
     label: of the horizontal and of the vertical axis.
     title: of the panel.
     marks: (x, text) of places to point out.
+    colours: {name: colour}; in turn for those left out.
+    dashed: names whose curve is dashed.
 
   Returns:
     A panel for `figure`.
@@ -152,9 +158,11 @@ def curves(
 
   def draw(axes: Any) -> None:
     for place, (name, values) in enumerate(lines.items()):
-      colour = COLOURS[place % len(COLOURS)]
+      colour = (colours or {}).get(name, COLOURS[place % len(COLOURS)])
       found = list(map(intervals.mean_interval, np.atleast_2d(values).T))
-      axes.plot(x, [f.mean for f in found], color=colour, lw=2, label=name)
+      line = [f.mean for f in found]
+      style = "--" if name in dashed else "-"
+      axes.plot(x, line, color=colour, lw=2, ls=style, label=name)
       if found[0].size > 1:
         ends = [f.low for f in found], [f.high for f in found]
         axes.fill_between(x, *ends, color=colour, alpha=0.18, lw=0)
