@@ -4,14 +4,15 @@ Zimmer et al. 2024, "Sparse model soups: a recipe for improved pruning via model
 averaging", https://arxiv.org/abs/2306.16788: copies of one pruned network,
 retrained apart, have one mask, so their average is as sparse as they are and
 better than each; pruning it again goes further than iterative magnitude pruning
-(IMP). Three phases to 97 % zeros, three copies each. The number aimed at: test
-loss of the soup below that of its members and of IMP, paired over seeds; at
-lower sparsity the difference is small. Measured: the soup is below its members,
-and level with IMP.
+(IMP). Three phases to 97 % zeros, three copies each, which are retrained as in
+the paper's code: at a rate that falls linearly to zero, with weight decay. The
+number aimed at: test loss of the soup below that of its members and of IMP,
+paired over seeds; at lower sparsity the difference is small. At a constant rate
+the soup was below its members by more, and level with IMP.
 
 python -m experiments.average --config=configs/sparse_soups.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: two minutes on two CPU cores.
 """
 
 import ml_collections
@@ -31,7 +32,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "claim": "sparse_soups",
       "study": "sparse_soups",
       "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
+      "seeds": 2 if tiny else 10,
       "data": "digits" if tiny else "mnist",
       "model": {"name": "mlp", "hidden": (16,) if tiny else (256, 256)},
       "examples": 200 if tiny else 6_000,
@@ -40,6 +41,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "phases": 2 if tiny else 3,
       "copies": 3,
       "rate": 0.1,
+      "weight_decay": 1e-4,
       "base": {"epochs": 2 if tiny else 6, "batch_size": 50 if tiny else 100},
       "fine": {"epochs": 2 if tiny else 6, "batch_size": 50 if tiny else 100},
       "heading": "Test loss at the last phase",

@@ -30,10 +30,13 @@ class Shape(NamedTuple):
   blocks: int
 
 
-def init(key: Key, x: Any, shape: Shape, count: int) -> Params:
-  """Draw parameters; each feed-forward layer is `count` experts, apart.
+def init(
+  key: Key, x: Any, shape: Shape, count: int, apart: bool = True
+) -> Params:
+  """Draw parameters; each feed-forward layer is `count` experts.
 
-  The patch size is read off the embedding later, so it is no parameter.
+  They are drawn apart, or are copies of one.  The patch size is read off the
+  embedding later, so it is no parameter.
   """
   patch, width = shape.patch, shape.width
   tokens = (np.shape(x)[1] // patch) * (np.shape(x)[2] // patch)
@@ -41,6 +44,11 @@ def init(key: Key, x: Any, shape: Shape, count: int) -> Params:
 
   def draw(*sizes: int) -> jax.Array:
     return jax.random.normal(next(keys), sizes) / sizes[-2] ** 0.5
+
+  def experts(*sizes: int) -> jax.Array:
+    if apart:
+      return draw(count, *sizes)
+    return jnp.repeat(draw(1, *sizes), count, 0)
 
   params: dict[str, Any] = {
     "embed": draw(patch * patch * np.shape(x)[3], width),
@@ -52,8 +60,8 @@ def init(key: Key, x: Any, shape: Shape, count: int) -> Params:
       "mix": draw(width, 3 * width),
       "out": draw(width, width),
       "experts": {
-        "up": draw(count, width, 4 * width),
-        "down": draw(count, 4 * width, width),
+        "up": experts(width, 4 * width),
+        "down": experts(4 * width, width),
       },
     }
   return params

@@ -127,7 +127,9 @@ def experts(run: runs.Run) -> bed.Lines:
   score = losses.of(patches.apply, losses.accuracy)
   cost = losses.of(patches.apply, losses.cross_entropy)
   for name, (count, optimiser) in kinds.items():
-    start = ws.stack([patches.init(k, x, shape, count) for k in keys])
+    start = ws.stack(
+      [patches.init(k, x, shape, count, config.apart) for k in keys]
+    )
     grown = bed.trajectory(
       patches.loss, start, optimiser, train, run.key, config.fine,
       prepare=patches.keyed,

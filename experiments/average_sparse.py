@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import weightspace as ws
 from experiments import average_bed as bed
@@ -26,7 +27,7 @@ def sparse_soups(run: runs.Run) -> bed.Lines:
   dense = bed.trajectory(
     loss, start, images.sgd(0.1), splits.train, run.key, config.base
   )[0][-1]
-  tx = average.frozen_zeros(images.sgd(config.rate))
+  tx = _retraining(config, len(splits.train["y"]))
   soup = alone = dense
   densities = average.phases(config.sparsity, config.phases)
   for phase, density in enumerate(densities):
@@ -55,6 +56,14 @@ def sparse_soups(run: runs.Run) -> bed.Lines:
       {"soup": soup, "mean member": members, "IMP": alone},
       (loss, score), splits.test, density, phase == config.phases - 1, seeds,
     )  # fmt: skip
+
+
+def _retraining(config: Any, examples: int) -> Any:
+  """Return SGD whose rate falls linearly to zero; what is pruned stays so."""
+  steps = config.fine.epochs * (examples // config.fine.batch_size)
+  rate = optax.linear_schedule(config.rate, 0.0, steps)
+  decay = optax.add_decayed_weights(config.weight_decay)
+  return average.frozen_zeros(optax.chain(decay, optax.sgd(rate, momentum=0.9)))
 
 
 def _sparse(
