@@ -5,19 +5,26 @@ https://arxiv.org/abs/2504.18072; see `configs/phases_digits.py` for what is
 claimed and aimed at.
 
 python -m experiments.phases --config=configs/phases_pod.py --data_dir=DIR
+python -m experiments.sweep --config=configs/phases_pod.py --workdir=DIR
 
-Data: CIFAR-10 in DIR.  Time: a day on a pod slice; one process for each cell
-(`--config.widths="(32,)"`) shares a folder of results.
+Data: CIFAR-10 in DIR.  Time: a unit is one cell of the grid; docs/pods.md has
+the commands for pods, and what the whole costs.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 
 from configs import common, phases_digits
 
+EXPERIMENT = "phases"
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = phases_digits.get_config(arg)
+  config.mesh = {"population": -1}
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode
   if mode == "paper":
     config.title = "Phases of ResNets on CIFAR-10"
@@ -30,3 +37,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.curve.update({"steps": 4000, "learning_rate": 0.1})
     config.hessian.update({"examples": 10_000, "steps": 30, "probes": 100})
   return config
+
+
+def sweep(add: Callable[..., Any]) -> None:
+  """Add each cell of the grid as a unit, the dear ones first."""
+  config = get_config()
+  for width in sorted(config.widths, reverse=True):
+    for batch in config.batches:
+      add(widths=(width,), batches=(batch,))
