@@ -1,0 +1,64 @@
+"""The judges of re-basin: what they grant, and what they do not."""
+
+import types
+
+import ml_collections
+import pytest
+
+from experiments import rebasin_claims as claims
+
+SPREAD = (-0.01, 0.0, 0.01)  # of the seeds
+
+
+def run(lines):
+  config = {"cases": {"mlp": {}}, "methods": ("naive", "activations")}
+  return types.SimpleNamespace(
+    config=ml_collections.ConfigDict(config), lines=dict(enumerate(lines))
+  )
+
+
+def barriers(**means):
+  return run(
+    {"case": "mlp", "seed": seed, "method": name, "split": "train"}
+    | {"mean": mean + noise}
+    for name, mean in means.items()
+    for seed, noise in enumerate(SPREAD)
+  )
+
+
+def accuracies(**means):
+  return run(
+    {"case": "mlp", "seed": seed, "merged": name, "accuracy": mean + noise}
+    for name, mean in means.items()
+    for seed, noise in enumerate(SPREAD)
+  )
+
+
+@pytest.mark.parametrize(
+  "weights, random, holds",
+  [(0.1, 1.0, True), (1.0, 1.0, False), (0.1, 0.1, False)],
+)
+def test_matching_against_a_random_permutation(weights, random, holds):
+  found = barriers(naive=1.0, weights=weights, random=random)
+  measured, granted = claims.JUDGES["control"](found)
+  assert granted is holds
+  assert f"less matched {1 - weights:.2f} [" in measured
+
+
+@pytest.mark.parametrize("gap, holds", [(0.5, True), (0.0, False)])
+def test_the_barrier_between_two_that_were_matched_to_a_third(gap, holds):
+  means = {"naive": 1.0, "weights": 0.1, "straight-through": 0.1}
+  means |= {"naive, others": 1.0, "weights, others": 0.2}
+  means |= {"straight-through, others": 0.2 + gap}
+  measured, granted = claims.JUDGES["others"](barriers(**means))
+  assert granted is holds
+  assert f"difference {gap:.2f} [" in measured
+
+
+@pytest.mark.parametrize("anew, holds", [(60.0, True), (10.0, False)])
+def test_new_statistics(anew, holds):
+  means = {"ends": 90.0, "naive": 10.0, "naive + reset": 20.0}
+  means |= {"activations": 10.0, "activations + reset": anew}
+  measured, granted = claims.JUDGES["reset"](accuracies(**means))
+  assert granted is holds
+  assert f"10.0 to {anew:.1f}" in measured
