@@ -123,12 +123,13 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, whole, cluster):
 def test_a_launcher_that_is_killed_takes_its_units_along(
   tmp_path, whole, cluster
 ):
-  options = cluster[0] | {"config": f"{SQUARES}:seconds=4"}
+  options = cluster[0] | {"config": f"{SQUARES}:seconds=60"}
   launcher = start(tmp_path, *RAY, **options)
   until(lambda: len(processes(tmp_path)) == 2)
   launcher.kill()
   launcher.wait()
-  until(lambda: not processes(tmp_path))
+  until(lambda: not processes(tmp_path), 50)
+  assert not list(tmp_path.glob("*/steps/run/result.json"))
   settled(tmp_path, whole, *RAY, **cluster[0])
 
 
