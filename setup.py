@@ -21,7 +21,9 @@ EXTRAS = {
   # Other tools that tests run or compare with, at these versions.
   "engines": [
     "mergekit==0.1.5",
+    "pandas>=2",
     "peft>=0.17",
+    "pyarrow>=15",
     "ray==2.60.0",
     "submitit==1.5.4",
     "tensorboardX==2.6.5",

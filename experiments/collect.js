@@ -241,12 +241,24 @@ function drawCompare() {
       gaps.map(([name, gap]) => [name, gap, gap.n])));
 }
 
+function drawFigures() {
+  const made = state.chosen.flatMap((run) =>
+    Object.entries(run.figures).map(([name, source]) => {
+      const figure = element("figure", null);
+      figure.append(element("img", null, { src: source, alt: name }),
+        element("figcaption", `${run.run}: ${name}`));
+      return figure;
+    }));
+  $("figures").replaceChildren(...made);
+}
+
 function draw() {
   const rows = shown();
   $("count").textContent = `${rows.length} of ${RUNS.length} runs`;
   drawTable(rows);
   drawAxes(rows);
   drawCompare();
+  drawFigures();
 }
 
 function options(select, words, first) {

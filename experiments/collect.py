@@ -40,7 +40,7 @@ def collect(folder: str) -> None:
   runs.write(root / "table.csv", collecting.as_csv(columns, rows))
   written = ["table.csv", *_parquet(root, columns, rows)]
   title = root.resolve().name
-  runs.write(root / "index.html", collect_page.page(title, records))
+  runs.write(root / "index.html", collect_page.page(title, records, root))
   print(f"{len(records)} runs: {', '.join(written)}")
   print(f"page: {root / 'index.html'}")
 

@@ -1,14 +1,17 @@
 """The page of many runs: one self-contained HTML file.
 
 The numbers lie in it as JSON; `collect.js` beside this module draws the table,
-the parallel axes and the comparison from them.  Nothing is fetched.
+the parallel axes and the comparison from them.  Nothing is fetched; figures of
+very many runs stay in the runs' folders beside the page.
 
 >>> "<script>" in page("A sweep", [])
 True
 """
 
+import base64
 import html
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +23,7 @@ from weightspace import report
 
 HERE = pathlib.Path(__file__).parent
 MOST_SEEDS = 64
+FIGURES = 16 * 2**20  # bytes that lie in the page; further ones beside it
 
 STYLE = """
 body { max-width: 90rem }
@@ -43,37 +47,16 @@ input[type=search] { width: 22rem; max-width: 100% }
   grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); }
 #compare > div { min-width: 0; overflow-x: auto }
 #compare > p { grid-column: 1 / -1; margin: 0 }
+#figures { display: grid; gap: 1rem 2.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); }
+#figures img { width: 100%; background: #fff }
 """
 
 
-def page(title: str, records: Sequence[collecting.Record]) -> str:
-  """Return the page of records, as `collecting.collect` gives them."""
-  keep = ("run", "experiment", "title", "holds", "measured", "seconds")
-  data: list[dict[str, Any]] = [
-    {name: item[name] for name in (*keep, "settings", "numbers", "seeds")}
-    for item in records
-  ]
-  changed = collecting.differing(records) if records else []
-  quantiles = [
-    float(stats.t.ppf(0.975, degrees)) for degrees in range(1, MOST_SEEDS)
-  ]
-  # "</" would end the script early.
-  embedded = json.dumps(
-    {"runs": data, "changed": changed, "quantiles": quantiles}
-  ).replace("</", "<\\/")
-  script = (HERE / "collect.js").read_text(encoding="utf-8")
-  return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>{report.STYLE}{STYLE}</style>
-</head>
-<body>
-<div class="kicker">weightspace · {len(records)} runs</div>
-<h1>{html.escape(title)}</h1>
-<div class="bar">
+KEEP = ("run", "experiment", "title", "holds", "measured", "seconds")
+KEEP += ("settings", "numbers", "seeds")
+
+BODY = """<div class="bar">
 <input type="search" id="filter" placeholder="filter: words, or name=value"
   aria-label="filter runs">
 <select id="experiment" aria-label="experiment"></select>
@@ -89,8 +72,64 @@ differ and the chosen number; those chosen in the table are marked.</figcaption>
 </figure>
 <h2>Two runs side by side</h2>
 <div id="compare"><p class="soft">Choose two rows of the table.</p></div>
+<div id="figures"></div>"""
+
+
+def page(
+  title: str,
+  records: Sequence[collecting.Record],
+  root: str | os.PathLike[str] = ".",
+) -> str:
+  """Return the page of records, as `collecting.collect` gives them.
+
+  Args:
+    title: of the page.
+    records: the runs.
+    root: the folder that they were collected from, for their figures.
+  """
+  # "</" would end the script early.
+  embedded = json.dumps(_data(records, pathlib.Path(root))).replace(
+    "</", "<\\/"
+  )
+  script = (HERE / "collect.js").read_text(encoding="utf-8")
+  return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{report.STYLE}{STYLE}</style>
+</head>
+<body>
+<div class="kicker">weightspace · {len(records)} runs</div>
+<h1>{html.escape(title)}</h1>
+{BODY}
 <script>const DATA = {embedded};</script>
 <script>{script}</script>
 </body>
 </html>
 """
+
+
+def _data(
+  records: Sequence[collecting.Record], root: pathlib.Path
+) -> dict[str, Any]:
+  """Return what the page's script draws from."""
+  quantiles = [
+    float(stats.t.ppf(0.975, degrees)) for degrees in range(1, MOST_SEEDS)
+  ]
+  left = FIGURES
+  found: list[dict[str, Any]] = []
+  for item in records:
+    kept = {name: item[name] for name in KEEP}
+    kept["figures"] = {}
+    for path in item["figures"]:
+      data = (root / path).read_bytes() if left > 0 else b""
+      left -= len(data)
+      text = base64.b64encode(data).decode()
+      kept["figures"][pathlib.PurePath(path).stem] = (
+        f"data:image/png;base64,{text}" if text else path
+      )
+    found.append(kept)
+  changed = collecting.differing(records) if records else []
+  return {"runs": found, "changed": changed, "quantiles": quantiles}

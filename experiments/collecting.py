@@ -69,6 +69,10 @@ def record(path: pathlib.Path, root: pathlib.Path) -> Record:
     "seconds": result.get("seconds"),
     "git": result.get("git"),
     "overrides": _overrides(path, root),
+    "figures": [
+      at.relative_to(root).as_posix()
+      for at in sorted((path / "figures").glob("*.png"))
+    ],
     "settings": flat(config),
     "numbers": numbers,
     "seeds": by_seed(lines),

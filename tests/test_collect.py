@@ -1,5 +1,6 @@
 """Many runs as one table and one page, which works without a network."""
 
+import base64
 import csv
 import json
 import pathlib
@@ -13,11 +14,19 @@ import pytest
 from experiments import collect, collect_page, collecting, runs
 from weightspace import intervals
 
+ROOT = pathlib.Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 # A page may not ask for anything; these are what the browser itself would.
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
 QUIET += " --disable-background-networking --disable-component-update"
 QUIET += " --disable-sync"
+
+
+# A picture of one point.
+DOT = base64.b64decode(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWj"
+  "R9awAAAABJRU5ErkJggg=="
+)
 
 
 def made(root: pathlib.Path, count: int = 6) -> pathlib.Path:
@@ -44,6 +53,7 @@ def made(root: pathlib.Path, count: int = 6) -> pathlib.Path:
       "numbers": {"mean": {"loss": entry}, "size": {"bytes": 12}},
     }
     runs.write(folder / "result.json", runs.dump(result))
+    runs.write(folder / "figures" / "loss.png", DOT)
   unfinished = root / "u9" / "soup" / "mine-0123"
   runs.write(unfinished / "config.json", "{}")
   return root
@@ -82,10 +92,22 @@ def test_collecting_again_replaces_what_was_there(tmp_path):
 
 
 def test_the_page_refers_to_nothing_outside(tmp_path):
-  text = collect_page.page("a & b", collecting.collect(made(tmp_path)))
+  records = collecting.collect(made(tmp_path))
+  text = collect_page.page("a & b", records, tmp_path)
   assert "<title>a &amp; b</title>" in text
   assert not re.search(r"(src|href)=.https?:", text)
   assert text.count("</script>") == 2  # its own two, whatever the data say
+
+
+def test_figures_lie_in_the_page_while_there_is_room(tmp_path, monkeypatch):
+  records = collecting.collect(made(tmp_path))
+  assert records[0]["figures"] == ["u0/soup/mine-0123/figures/loss.png"]
+  text = collect_page.page("all", records, tmp_path)
+  assert text.count("data:image/png") == 6
+  monkeypatch.setattr(collect_page, "FIGURES", 2 * len(DOT))
+  text = collect_page.page("some", records, tmp_path)
+  assert text.count("data:image/png") == 2
+  assert text.count("/figures/loss.png") == 4
 
 
 @pytest.mark.parametrize(
@@ -136,7 +158,11 @@ found.compared = document.getElementById("compare").innerText;
 found.chosen = document.querySelectorAll("#axes path.chosen").length;
 found.lines = document.querySelectorAll("#axes path").length;
 found.errors = said;
-document.title = JSON.stringify(found);
+found.figures = [...document.querySelectorAll("#figures img")];
+Promise.all(found.figures.map((img) => img.decode())).then(() => {
+  found.figures = found.figures.map((img) => [img.alt, img.naturalWidth]);
+  document.title = JSON.stringify(found);
+});
 """
 
 
@@ -144,7 +170,7 @@ document.title = JSON.stringify(found);
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 def test_the_page_sorts_filters_and_compares_in_a_browser(tmp_path):
   records = collecting.collect(made(tmp_path / "runs"))
-  text = collect_page.page("a sweep", records)
+  text = collect_page.page("a sweep", records, tmp_path / "runs")
   page = tmp_path / "page.html"
   page.write_text(text.replace("</body>", f"<script>{SCRIPT}</script></body>"))
   profile = f"--user-data-dir={tmp_path}/profile"
@@ -157,6 +183,7 @@ def test_the_page_sorts_filters_and_compares_in_a_browser(tmp_path):
   assert [run[:2] for run in found["filtered"]] == ["u5", "u3", "u1"]
   assert [run[:2] for run in found["experiment"]] == ["u0"]
   assert found["lines"] == 6 and found["chosen"] == 2
+  assert found["figures"] == [["loss", 1], ["loss", 1]]
   # The paired interval of the page is that of the library.
   a, b = (list(r["seeds"]["mean / loss"].values()) for r in records[5:3:-1])
   gap = intervals.paired(np.array(b), np.array(a))
