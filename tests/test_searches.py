@@ -58,6 +58,22 @@ def test_the_best_is_never_lost_and_singles_and_mean_are_tried():
   np.testing.assert_allclose(seeded.weights, ema[0], 1e-5)
 
 
+@pytest.mark.parametrize("host", [None, True])
+def test_held_out_data_score_the_best_and_change_nothing(host):
+  settings = dict(budget=60, host=host)
+  plain = merge.evolve(MODELS, quadratic, GOAL, KEY, **settings)
+  found = merge.evolve(
+    MODELS, quadratic, GOAL, KEY, held_out=GOAL + 1.0, **settings
+  )
+  np.testing.assert_array_equal(found.weights, plain.weights)
+  mixed = ws.weighted_sum(MODELS, found.weights)
+  wanted = quadratic(mixed, GOAL + 1.0)
+  np.testing.assert_allclose(found.held_out, wanted, 1e-5)
+  assert plain.held_out is None and found.held_out < found.score
+  with pytest.raises(ValueError, match="held_out is given and data are None"):
+    merge.evolve(MODELS, lambda p: 0.0, None, KEY, held_out=GOAL)
+
+
 def test_one_seed_gives_one_result_on_the_host_too():
   once, again = (
     merge.evolve(MODELS, quadratic, GOAL, KEY, budget=100) for _ in range(2)

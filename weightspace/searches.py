@@ -12,6 +12,7 @@ a search can stop at any brood and go on later.
 [-1.0, 2.0]
 """
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class Found(NamedTuple):
   history: np.ndarray  # [broods, 2]: evaluations so far, best score so far
   stopped: str  # "budget" or "time"
   state: dict[str, Any]
+  held_out: float | None = None  # score on data that the search did not see
 
 
 def evolve(
@@ -55,6 +57,7 @@ def evolve(
   checkpoint: str | os.PathLike[str] | None = None,
   brood: int = 16,
   step: float = 0.3,
+  held_out: Data | None = None,
 ) -> Found:
   """Search signed coefficients of sum_m w_m theta_m for the best score.
 
@@ -87,14 +90,17 @@ def evolve(
       brood, and read from where it exists.
     brood: mixes that are scored together.
     step: the spread of the second brood around the best of the first.
+    held_out: more data, on which the best alone is scored, once, in the end:
+      how much of its score was fitted to the data of the search.
 
   Returns:
     Found.
 
   Raises:
     ValueError: for a budget below M + 1, vectors that are not [K, M], a box
-      without such weights, one model alone (affine), a state
-      of another search, NaN in a model, or a score that is NaN for all.
+      without such weights, one model alone (affine), a state of another search,
+      NaN in a model, a score that is NaN for all, or held-out data without
+      data.
 
   >>> models = {"w": jnp.array([[1.0, 0.0], [0.0, 1.0]])}
   >>> found = evolve(models, lambda p: float(p["w"][1]), None,
@@ -108,6 +114,8 @@ def evolve(
   the broods are ours.
   """
   count = trees.size(stack)
+  if held_out is not None and data is None:
+    raise ValueError("evolve: held_out is given and data are None")
   rows = _first(count, first, affine)
   _check_box(count, box, affine)
   if budget < count + 1:
@@ -116,19 +124,8 @@ def evolve(
       f" {count} models and their mean"
     )
   scorer = scorers.make(stack, score, data, host=host, nan=-np.inf)
-
-  def many(vectors: np.ndarray) -> np.ndarray:
-    weights = _whole(vectors) if affine else vectors
-    values = np.asarray(scorer(np.asarray(weights, np.float32))[0], np.float64)
-    return values - ridge * ((weights - 1 / count) ** 2).sum(1)
-
-  def bounded(vectors: np.ndarray) -> np.ndarray:
-    if box is None:
-      return vectors
-    if affine:
-      return _within(_whole(vectors), box)[:, 1:]
-    return np.clip(vectors, *box)
-
+  many = functools.partial(_scored, scorer, affine, ridge)
+  bounded = functools.partial(_bounded, box, affine)
   together = 1 if scorers.on_host(score, stack, data, host) else brood
   free = rows[:, 1:] if affine else rows
   problem = broods.Problem("evolve", many, free, bounded, together, brood, step)
@@ -137,8 +134,30 @@ def evolve(
   best = state["best"][None]
   best = _whole(best) if affine else best
   best = best if box is None else np.clip(best, *box)  # of rounding
-  weights = jnp.asarray(best[0], jnp.float32)
-  return Found(weights, *broods.told(problem, state), stopped, kept)
+  best, outside = np.asarray(best, np.float32), None
+  if held_out is not None:
+    other = scorers.make(stack, score, held_out, host=host, nan=-np.inf)
+    outside = float(other(best)[0][0])
+  told = broods.told(problem, state)
+  return Found(jnp.asarray(best[0]), *told, stopped, kept, outside)
+
+
+def _scored(
+  scorer: Any, affine: bool, ridge: float, vectors: np.ndarray
+) -> np.ndarray:
+  weights = _whole(vectors) if affine else vectors
+  values = np.asarray(scorer(np.asarray(weights, np.float32))[0], np.float64)
+  return values - ridge * ((weights - 1 / weights.shape[1]) ** 2).sum(1)
+
+
+def _bounded(
+  box: tuple[float, float] | None, affine: bool, vectors: np.ndarray
+) -> np.ndarray:
+  if box is None:
+    return vectors
+  if affine:
+    return _within(_whole(vectors), box)[:, 1:]
+  return np.clip(vectors, *box)
 
 
 def _whole(vectors: np.ndarray) -> np.ndarray:
