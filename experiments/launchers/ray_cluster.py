@@ -69,10 +69,9 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
 
   if not queue:
     return
-  if not options.settings["wait"].isdecimal():
-    raise ValueError(
-      f"--set=wait={options.settings['wait']}, expected a whole number"
-    )
+  wait = options.settings["wait"]
+  if not wait.isdecimal() or not int(wait):
+    raise ValueError(f"--set=wait={wait}, expected a whole number of seconds")
   os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
   mine = not ray.is_initialized()
   if mine:
@@ -102,7 +101,7 @@ def _attempt(cluster: Cluster, job: Job, slot: int) -> Outcome:
       try:
         for index in range(cluster.options.hosts):
           hosts.append(_host(cluster.options, group, index))
-        return _together(job, hosts)
+        return _together(job, hosts, float(cluster.options.settings["wait"]))
       finally:
         for host in hosts:
           ray.kill(host)
@@ -192,17 +191,18 @@ def _host(options: Options, group: Any, index: int) -> Any:
   return actor.remote(os.getcwd())
 
 
-def _together(job: Job, hosts: Sequence[Any]) -> Outcome:
+def _together(job: Job, hosts: Sequence[Any], wait: float) -> Outcome:
   """Run the processes of a unit; return what process 0, or a failed one, says.
 
   Whoever is left when this returns is killed with its actor.
   """
   import ray
 
+  # A host may have been lost since: none starts before all are there.
+  at = ray.get([host.address.remote() for host in hosts], timeout=wait)
   told: list[dict[str, str]] = [{}]
   if len(hosts) > 1:
-    address = ray.get(hosts[0].address.remote())
-    told = [jobs.gang(address, len(hosts), p) for p in range(len(hosts))]
+    told = [jobs.gang(at[0], len(hosts), p) for p in range(len(hosts))]
   ends = [host.run.remote(job, p, told[p]) for p, host in enumerate(hosts)]
   left = list(ends)
   while True:
