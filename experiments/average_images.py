@@ -54,7 +54,7 @@ def free_lunch(run: runs.Run) -> bed.Lines:
   """
   splits, model, loss, score = problem(run)
   config, seeds = run.config, run.config.seeds
-  first, rest = _halves(splits.train)
+  first, rest = halves(splits.train)
   start = bed.starts(model, first["x"], run.key, seeds)
   base = bed.trajectory(loss, start, sgd(0.1), first, run.key, config.base)[0][
     -1
@@ -88,7 +88,7 @@ def free_lunch(run: runs.Run) -> bed.Lines:
         )
 
 
-def _halves(data: Data) -> tuple[Data, Data]:
+def halves(data: Data) -> tuple[Data, Data]:
   """Return the first and the second half of the examples."""
   half = len(data["y"]) // 2
   first = jax.tree.map(lambda x: x[:half], data)
@@ -180,7 +180,7 @@ def zscl(run: runs.Run) -> bed.Lines:
   """Fine-tune on a new domain; keep the old one by averaging along the way."""
   splits, model, loss, score = problem(run)
   config = run.config
-  old, rest = _halves(splits.train)
+  old, rest = halves(splits.train)
   new, away = shifted(run, rest), shifted(run, splits.test)
   start = bed.starts(model, old["x"], run.key, config.seeds)
   base = bed.trajectory(loss, start, sgd(0.1), old, run.key, config.base)[0][-1]

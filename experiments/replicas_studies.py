@@ -152,11 +152,7 @@ def federated_parts(run: runs.Run) -> bed.Lines:
   """FedAvg of all parameters, of biases, and of the head, from one base."""
   splits, model, loss, score = images.problem(run)
   config = run.config
-  half = len(splits.train["y"]) // 2
-  first, rest = (
-    jax.tree.map(lambda x, s=s: x[s], splits.train)
-    for s in (slice(0, half), slice(half, None))
-  )
+  first, rest = images.halves(splits.train)
   away = {
     "train": images.shifted(run, rest),
     "test": images.shifted(run, splits.test),
@@ -184,14 +180,12 @@ def federated_parts(run: runs.Run) -> bed.Lines:
         batch_size=config.batch_size,
       )  # fmt: skip
       one = bed.pick(found.params, [0])
-      right = bed.scores(score, one, away["test"])[0]
+      sent = found.sent.mean() / config.clients / 1e3
       yield {
         "seed": seed,
         "method": name,
-        "accuracy (%)": 100 * float(right),
-        "kB a round and client": float(
-          found.sent.mean() / config.clients / 1e3
-        ),
+        "accuracy (%)": 100 * float(bed.scores(score, one, away["test"])[0]),
+        "kB a round and client": float(sent),
         "frozen leaves changed": float(_changed(stack, found.params, only)),
       }
 

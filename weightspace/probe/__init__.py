@@ -62,9 +62,9 @@ from weightspace.probe.profiles import (
   profile,
   recalibrated,
 )
+from weightspace.probe.radial import radial_losses
 from weightspace.probe.sharpness import (
   average_sharpness,
-  radial_losses,
   sam_sharpness,
 )
 from weightspace.probe.similarity import cka, cka_fold

@@ -11,7 +11,7 @@ checkpoints where the ascent has stalled, going on from the best point so far.
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,20 @@ def _project(d: jax.Array, scale: jax.Array, rho: Any, l2: bool) -> jax.Array:
   return jnp.where(size > rho, d * safe**2 / (safe**2 + m), d)
 
 
+class _State(NamedTuple):
+  """What goes from step to step of an ascent."""
+
+  d: jax.Array  # [n], where it is
+  before: jax.Array  # where it was
+  best: jax.Array  # the highest place so far
+  height: jax.Array  # the loss there
+  last: jax.Array  # the loss of the last step
+  size: jax.Array  # of a step
+  won: jax.Array  # steps that went up since the last checkpoint
+  since: jax.Array  # steps since then
+  held: jax.Array  # the best loss at the last checkpoint
+
+
 @functools.partial(jax.jit, static_argnames=("loss", "part", "steps", "flags"))
 def _climb(
   loss: Loss,
@@ -132,49 +146,59 @@ def _climb(
   l2, adaptive = flags
   w = part.ravel(part.take(params))
   scale = jnp.abs(w) if adaptive else jnp.ones_like(w)
-  project = functools.partial(_project, scale=scale, rho=rho, l2=l2)
 
   @jax.value_and_grad
   def rise(d: jax.Array) -> jax.Array:
     return objectives.mean(loss, part.put(params, part.unravel(w + d)), data)
 
-  def direction(slope: jax.Array) -> jax.Array:
-    if not l2:
-      return jnp.sign(slope) * scale
-    length = jnp.linalg.norm(slope * scale)
-    return slope * scale**2 / jnp.where(length > 0, length, 1.0)
-
   start = jnp.zeros_like(w)
   if key is not None:
-    start = project(rho * scale * jax.random.normal(key, w.shape, w.dtype))
+    drawn = rho * scale * jax.random.normal(key, w.shape, w.dtype)
+    start = _project(drawn, scale, rho, l2)
   first = objectives.mean(loss, params, data)
-  ends = checkpoints(steps)
+  ends = jnp.array(checkpoints(steps))
 
-  def body(i: Any, state: Any) -> Any:
-    d, before, best, height, last, size, won, since, held = state
-    value, slope = rise(d)
-    won, since = won + (value > last), since + 1
-    better = value > height
-    best = jnp.where(better, d, best)
-    height = jnp.maximum(value, height)
-    check = jnp.isin(i, jnp.array(ends))
-    stalled = check & ((won < SUCCESS * since) | (height <= held))
-    size = jnp.where(stalled, size / 2, size)
-    origin = jnp.where(stalled, best, d)
-    target = project(origin + size * direction(slope))
-    mixed = origin + MOMENTUM * (target - origin)
-    mixed = mixed + (1 - MOMENTUM) * (origin - jnp.where(stalled, best, before))
-    plain = (i == 0) | stalled
-    moved = jnp.where(plain, target, project(mixed))
-    won, since = (jnp.where(check, 0, x) for x in (won, since))
-    held = jnp.where(check, height, held)
-    return moved, d, best, height, value, size, won, since, held
+  def body(i: Any, state: _State) -> _State:
+    found, check = rise(state.d), jnp.isin(i, ends)
+    return _move(state, *found, i == 0, check, scale, rho, l2)
 
   zero = jnp.zeros((), int)
   low = jnp.full((), -jnp.inf, first.dtype)
-  state = start, start, start, first, low, 2.0 * rho, zero, zero, first
-  (
-    d,
-    *_,
-  ) = state = jax.lax.fori_loop(0, steps, body, state)
-  return jnp.maximum(state[3], rise(d)[0]) - first
+  state = _State(start, start, start, first, low, 2.0 * rho, zero, zero, first)
+  state = jax.lax.fori_loop(0, steps, body, state)
+  return jnp.maximum(state.height, rise(state.d)[0]) - first
+
+
+def _move(
+  state: _State,
+  value: jax.Array,
+  slope: jax.Array,
+  begins: jax.Array,
+  check: jax.Array,
+  scale: jax.Array,
+  rho: Any,
+  l2: bool,
+) -> _State:
+  """Take one step, halved and from the best place where it stalls."""
+  project = functools.partial(_project, scale=scale, rho=rho, l2=l2)
+  won, since = state.won + (value > state.last), state.since + 1
+  best = jnp.where(value > state.height, state.d, state.best)
+  height = jnp.maximum(value, state.height)
+  stalled = check & ((won < SUCCESS * since) | (height <= state.held))
+  size = jnp.where(stalled, state.size / 2, state.size)
+  origin = jnp.where(stalled, best, state.d)
+  before = jnp.where(stalled, best, state.before)
+  target = project(origin + size * _direction(slope, scale, l2))
+  mixed = origin + MOMENTUM * (target - origin)
+  mixed = project(mixed + (1 - MOMENTUM) * (origin - before))
+  moved = jnp.where(begins | stalled, target, mixed)
+  won, since = (jnp.where(check, 0, x) for x in (won, since))
+  held = jnp.where(check, height, state.held)
+  return _State(moved, state.d, best, height, value, size, won, since, held)
+
+
+def _direction(slope: jax.Array, scale: jax.Array, l2: bool) -> jax.Array:
+  if not l2:
+    return jnp.sign(slope) * scale
+  length = jnp.linalg.norm(slope * scale)
+  return slope * scale**2 / jnp.where(length > 0, length, 1.0)
