@@ -37,8 +37,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   if given.size == "pod":
     config.data = "cifar10"
     config.model = {"name": "resnet", "depth": 20, "norm": "layer", "width": 4}
-    config.start.update({"epochs": 30, "batch_size": 512})
-    config.members.update({"epochs": 30, "batch_size": 512})
+    config.start.update({"epochs": 30, "batch_size": 128})
+    config.members.update({"epochs": 30, "batch_size": 128})
     config.learned.update({"epochs": 5, "batch_size": 512})
   return config
 
