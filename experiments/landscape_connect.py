@@ -206,7 +206,7 @@ def _draw(run: runs.Run, kept: Any) -> tuple[Any, str]:
   )
   caption = (
     "Left: training loss in the plane through two models and the bend of the"
-    " curve between them; distances in weight space, colours on a log scale."
+    " curve between them; distances in weight space, the loss on a log scale."
     " Right: training loss on the line and on the curve, mean over pairs and"
     " 95 % band. In the table, barriers above the chord and above the mean of"
     " the ends."

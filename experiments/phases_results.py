@@ -88,29 +88,42 @@ def labels(run: runs.Run, grid: dict[str, np.ndarray]) -> np.ndarray:
   return np.array(found).reshape(shape)
 
 
-def trends(run: runs.Run, name: str) -> np.ndarray:
-  """Return the rank correlation of a measure with width, for each batch."""
+def trends(run: runs.Run, name: str, across: str = "width") -> np.ndarray:
+  """Return a measure's rank correlation with width, for each batch size.
+
+  Or with batch size, for each width, where `across` is "batch".
+  """
+  sides = run.config.widths, run.config.batches
+  along, rest = sides if across == "width" else sides[::-1]
   found = []
-  for batch in run.config.batches:
+  for fixed in rest:
     pairs = [
-      (width, value)
-      for width in run.config.widths
-      for value in values(run, name, width, batch)
+      (place, value)
+      for place in along
+      for value in values(
+        run, name, *((place, fixed) if across == "width" else (fixed, place))
+      )
     ]
     found.append(spearman(*zip(*pairs)))
   return np.array(found)
 
 
+def _trend(run: runs.Run, name: str, across: str) -> intervals.Interval:
+  return intervals.mean_interval(trends(run, name, across))
+
+
 def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool]:
   """Judge: trends, phases, and where averages from one start help."""
-  said, holds = [], True
-  for name, sign in (("mode_connectivity", 1), ("trace", -1)):
-    found = intervals.mean_interval(trends(run, name))
-    said.append(
-      f"rank correlation of width with {MEASURES[name]} {found.mean:+.2f}"
-      f" [{found.low:+.2f}, {found.high:+.2f}]"
-    )
-    holds &= found.low > 0 if sign > 0 else found.high < 0
+  rows = [("mode_connectivity", "width"), ("trace", "width")]
+  rows += [("loss", "batch"), ("trace", "batch")]
+  found = [_trend(run, *row) for row in rows]
+  said = [
+    f"rank correlation of {across} with {MEASURES[name]} {trend.mean:+.2f}"
+    f" [{trend.low:+.2f}, {trend.high:+.2f}]"
+    for (name, across), trend in zip(rows, found)
+  ]
+  # Those with batch size are told only: it sets the number of steps as well.
+  holds = found[0].low > 0 and found[1].high < 0
   twins = landscape_models.lines(run, "barrier", pair="twins")
   for name, low in (("low", True), ("high", False)):
     gains = [x["gain"] for x in twins if (x["barrier"] < LOW) == low]
@@ -118,12 +131,12 @@ def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool]:
       said.append(f"{len(gains)} cells of {name} barrier")
       holds = False
       continue
-    found = intervals.mean_interval(gains)
+    gain = intervals.mean_interval(gains)
     said.append(
-      f"averages of {name} barrier {found.mean:+.2f} points"
-      f" [{found.low:+.2f}, {found.high:+.2f}] in {len(gains)} cells"
+      f"averages of {name} barrier {gain.mean:+.2f} points"
+      f" [{gain.low:+.2f}, {gain.high:+.2f}] in {len(gains)} cells"
     )
-    holds &= found.low > 0 if low else found.low < 0
+    holds &= gain.low > 0 if low else gain.low < 0
   kinds, counts = np.unique(phases, return_counts=True)
   said.append("phases " + ", ".join(f"{k} {n}" for k, n in zip(kinds, counts)))
   poor = np.isin(phases, ("I", "III")).any()

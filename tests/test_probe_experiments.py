@@ -1,5 +1,8 @@
 """The arithmetic of the landscape and phase experiments, without training."""
 
+import itertools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +75,19 @@ def test_the_penalty_bends_every_direction():
 def test_rank_correlations():
   assert phases_results.spearman([1, 2, 3, 4], [9, 4, 1, 0]) == -1.0
   assert phases_results.spearman([1, 1, 1], [1, 2, 3]) == 0.0
+
+
+def test_trends_go_along_one_side_of_the_grid_at_a_time():
+  """A measure that rises with width and falls with batch size."""
+  widths, batches = (1.0, 2.0, 4.0), (8, 64)
+  lines = {
+    str(n): {"width": f"{w:g}", "batch": b, "loss": 10 * w - b, "seed": 0}
+    for n, (w, b) in enumerate(itertools.product(widths, batches))
+  }
+  config = types.SimpleNamespace(widths=widths, batches=batches)
+  run = types.SimpleNamespace(config=config, lines=lines)
+  assert phases_results.trends(run, "loss").tolist() == [1.0] * 2
+  assert phases_results.trends(run, "loss", "batch").tolist() == [-1.0] * 3
 
 
 def test_a_path_has_one_colour_in_both_panels():
