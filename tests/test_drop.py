@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import weightspace as ws
-from weightspace.merge import drops, masks, ranks
+from weightspace.merge import contexts, drops, masks, ranks
 from weightspace.merge.steps import At
 
 RANDOM = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def test_dare(rescale):
   got = ws.merge.dare(0.6, rescale=rescale)(DELTAS, base=BASE, key=KEY)
   want = {}
   for path, x in DELTAS.items():
-    leaf = ws.merge.engine.leaf_contexts([path], None, KEY, {})[path].seed
+    leaf = contexts.leaf_contexts([path], None, KEY, {})[path].seed
     y = np.where(np.asarray(masks.uniform(KEY, leaf, x.shape)) < 0.4, x, 0)
     flat, cut = x.reshape(2, -1), y.reshape(2, -1)
     order = {"l1": 1, "l2": 2, "linf": np.inf}.get(rescale, 1)
@@ -165,7 +165,7 @@ def test_della():
   got = ws.merge.della(0.6, 0.4, 0.7)(DELTAS, base=BASE, key=KEY)
   cut = {}
   for path, x in DELTAS.items():
-    leaf = ws.merge.engine.leaf_contexts([path], None, KEY, {})[path].seed
+    leaf = contexts.leaf_contexts([path], None, KEY, {})[path].seed
     drawn = np.asarray(masks.uniform(KEY, leaf, x.shape))
     share = shares_of(rows_of(x), 0.6, 0.4).reshape(x.shape)
     cut[path] = np.where(drawn < share, x / share, 0)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import means, trees
-from weightspace.merge import checks, pareto
+from weightspace.merge import checks, pareto, scored_mixes
 from weightspace.types import Data, Key, Params, Score, Stack
 
 
@@ -95,7 +95,7 @@ def nested_merge(
       f" expected {count} each, as many as models"
     )
   checks.number("nested_merge: preference", wanted, 0, many=True)
-  measure = pareto.measurer("nested_merge", stack, score, data, base)
+  measure = scored_mixes.measurer("nested_merge", stack, score, data, base)
   values = measure(np.eye(count)).values
   groups = [
     _Group((m,), np.eye(count)[m], float(values[m, m])) for m in range(count)

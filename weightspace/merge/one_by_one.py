@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge import checks, engine, matrices
+from weightspace.merge import checks, contexts, matrices
 from weightspace.merge.matrices import View, dot, kernels, thin_svd
 from weightspace.types import Key, Params, Stack
 
@@ -54,7 +54,7 @@ class Opcm(NamedTuple):
     if base is None:
       raise ValueError("opcm: needs base=, which was not given")
     trees.size(stack)
-    trees.check_same(engine.one_model(stack), base, "base")
+    trees.check_same(contexts.one_model(stack), base, "base")
     trees.check_finite(stack, "stack", stacked=True)
     state = self.init(base)
     for index in range(trees.size(stack)):

@@ -5,6 +5,7 @@ MAP fits a quadratic to each task's score as a function of the coefficients of
 the task vectors and searches the quadratics, which costs nothing; what it finds
 is then evaluated, so every point of the front here is measured.
 
+>>> import jax.numpy as jnp
 >>> models, start = {"w": jnp.eye(2)}, {"w": jnp.zeros(2)}
 >>> def score(p, x): return -((p["w"] - x) ** 2).sum()
 >>> goals = [jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])]
@@ -14,15 +15,15 @@ True
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from weightspace import dominance, mixes, surrogates, trees
+from weightspace import dominance, surrogates, trees
 from weightspace.merge import checks, samples
+from weightspace.merge.scored_mixes import Measured, joined, measurer
 from weightspace.types import Data, Key, Params, Score, Stack
 
 WAYS = ("plain", "bayesian")
@@ -43,14 +44,6 @@ class Front(NamedTuple):
   evaluations: int
   history: np.ndarray  # [rounds + 1, 2]
   surrogates: list[surrogates.Quadratic]
-
-
-class Measured(NamedTuple):
-  """Mixes [K, M] and their scores [K, T] with standard errors."""
-
-  weights: np.ndarray
-  values: np.ndarray
-  errors: np.ndarray
 
 
 def pareto_front(
@@ -100,6 +93,7 @@ def pareto_front(
     ValueError: for a budget below what the quadratics need, saying how many; no
       objective; another number of scores than of data sets; NaN.
 
+  >>> import jax.numpy as jnp
   >>> models, start = {"w": jnp.ones((1, 1))}, {"w": jnp.zeros(1)}
   >>> def score(p, x): return -((p["w"][0] - x) ** 2)
   >>> found = pareto_front(models, score, [jnp.array(0.5)], jax.random.key(0),
@@ -133,7 +127,7 @@ def pareto_front(
     more = min(budget - len(seen.weights), -(-(budget - least) // 4))
     missed = np.abs(_predict(fitted, seen.weights) - seen.values).max(1)
     next_ = samples.where_worst(seen.weights, missed, more, box, random)
-    seen = _joined(seen, measure(next_))
+    seen = joined(seen, measure(next_))
   reference = seen.values.min(0)
   history = [_line(seen, reference)]
   for _ in range(rounds):
@@ -141,7 +135,7 @@ def pareto_front(
     start = samples.plain(count, max(100, 2 * points), box, random)
     predict = functools.partial(_predict, fitted)
     front = dominance.evolved_front(predict, start, box, random)
-    seen = _joined(seen, measure(_spread(front, fitted, points)))
+    seen = joined(seen, measure(_spread(front, fitted, points)))
     history.append(_line(seen, reference))
   return _front(seen, _fit(seen, link), np.array(history))
 
@@ -170,6 +164,7 @@ def line_front(
   Raises:
     ValueError: for another number of models than two, fewer than two points.
 
+  >>> import jax.numpy as jnp
   >>> models = {"w": jnp.array([0.0, 1.0])}
   >>> def score(p, x): return -((p["w"] - x) ** 2)
   >>> found = line_front(models, score, [jnp.array(2.0)], count=3)
@@ -210,66 +205,6 @@ def above_chord(values: np.ndarray) -> np.ndarray:
   return (scaled - a) @ normal / (length if length > 0 else 1.0)
 
 
-def measurer(
-  what: str,
-  stack: Stack,
-  score: Score | Sequence[Score],
-  data: Sequence[Data],
-  base: Params | None,
-) -> Callable[[np.ndarray], Measured]:
-  """Return the function that scores mixes [K, M] on every objective."""
-  trees.check_finite(stack, what, stacked=True)
-  sets = list(data)
-  functions = [score] * len(sets) if callable(score) else list(score)
-  if not sets or len(functions) != len(sets):
-    raise ValueError(
-      f"{what}: {len(functions)} scores and {len(sets)} data sets, expected at"
-      " least one and as many"
-    )
-  held = jax.tree.map(jnp.asarray, stack)
-  if base is not None:
-    like = jax.tree.map(lambda x: x[0], held)
-    trees.check_same(like, jax.tree.map(jnp.asarray, base), f"{what}: base")
-    held = jax.tree.map(
-      lambda x, b: jnp.concatenate([x, jnp.asarray(b)[None]]), held, base
-    )
-  sets = [jax.tree.map(jnp.asarray, part) for part in sets]
-
-  def measure(rows: np.ndarray) -> Measured:
-    rows = np.asarray(rows, np.float64)
-    weights = rows
-    if base is not None:
-      weights = np.concatenate([rows, 1 - rows.sum(1, keepdims=True)], 1)
-    found = [
-      _mean(
-        np.asarray(mixes.scores(held, jnp.asarray(weights, jnp.float32), f, d))
-      )
-      for f, d in zip(functions, sets)
-    ]
-    values, errors = (np.stack(part, 1) for part in zip(*found))
-    if np.isnan(values).any():
-      worst = int(np.isnan(values).any(1).argmax())
-      raise ValueError(f"{what}: a score is NaN at {rows[worst].tolist()}")
-    return Measured(rows, values, errors)
-
-  return measure
-
-
-def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Return means [K] and standard errors of scores [K] or [K, N]."""
-  values = values.astype(np.float64)
-  if values.ndim == 1:
-    return values, np.full(len(values), np.nan)
-  spread = values.std(1, ddof=1) if values.shape[1] > 1 else np.nan
-  return values.mean(1), spread / np.sqrt(values.shape[1]) + np.zeros(
-    len(values)
-  )
-
-
-def _joined(a: Measured, b: Measured) -> Measured:
-  return Measured(*(np.concatenate(both) for both in zip(a, b)))
-
-
 def _fit(seen: Measured, link: str) -> list[surrogates.Quadratic]:
   return [surrogates.fit(seen.weights, v, link) for v in seen.values.T]
 
@@ -299,7 +234,9 @@ def _line(seen: Measured, reference: np.ndarray) -> tuple[float, float]:
 
 
 def _front(
-  seen: Measured, fitted: list[surrogates.Quadratic], history: np.ndarray
+  seen: Measured,
+  fitted: list[surrogates.Quadratic],
+  history: np.ndarray,
 ) -> Front:
   """Return the measured mixes that are on the front, each once."""
   kept = np.flatnonzero(dominance.on_front(seen.values))

@@ -17,7 +17,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from weightspace.merge import checks, engine
+from weightspace.merge import checks, contexts, engine
 from weightspace.merge.recipe import Recipe, chain
 from weightspace.merge.steps import Step, mean
 
@@ -170,7 +170,7 @@ def by_leaf(examples: Sequence[Recipe], choose: Choose) -> Recipe:
     whole: dict[str, engine.Chain] = {}
     for recipe in dict.fromkeys(chosen.values()):
       mine = [path for path in paths if chosen[path] is recipe]
-      inner = engine.bind(recipe.steps, mine)
+      inner = contexts.bind(recipe.steps, mine)
       padded = inner + (PASS,) * (length - len(inner))
       whole |= {path: engine.at_path(padded, path) for path in mine}
     return whole

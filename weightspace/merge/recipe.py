@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import host, trees
-from weightspace.merge import engine, leaves
+from weightspace.merge import contexts, engine, leaves
 from weightspace.merge.steps import Step, minus_base, plus_base
 from weightspace.types import Key, Params, Stack
 
@@ -52,11 +52,11 @@ class Recipe:
     key: Key | None = None,
     **statistics: Any,
   ) -> Params:
-    sources = engine.check_given(self.steps, stack, base, key, statistics)
+    sources = contexts.check_given(self.steps, stack, base, key, statistics)
     trees.check_finite(stack, "stack", stacked=True)
     leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
-    bound = engine.bind(self.steps, leaves)
-    ats = engine.leaf_contexts(leaves, base, key, sources)
+    bound = contexts.bind(self.steps, leaves)
+    ats = contexts.leaf_contexts(leaves, base, key, sources)
     measured = engine.measure(bound, leaves.items, ats)
     merged = []
     for path, x in leaves.items():
@@ -143,7 +143,7 @@ def run(
   models = trees.as_models(models, "run")
   count = len(models)
   like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
-  sources = engine.check_given(
+  sources = contexts.check_given(
     recipe.steps, like, base, key, statistics, finite=False
   )
   columns = [trees.named(model) for model in models]
@@ -152,8 +152,8 @@ def run(
     for path in columns[0]:
       yield path, tuple(_array(column[path]) for column in columns)
 
-  bound = engine.bind(recipe.steps, columns[0])
-  ats = engine.leaf_contexts(columns[0], base, key, sources)
+  bound = contexts.bind(recipe.steps, columns[0])
+  ats = contexts.leaf_contexts(columns[0], base, key, sources)
   measured = engine.measure(bound, stream, ats, compiled=True)
   merged = []
   for path, x in stream():

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import figures, trees
-from weightspace.merge import engine, tables, watch
+from weightspace.merge import contexts, engine, tables, watch
 from weightspace.merge.recipe import Recipe
 from weightspace.types import Key, Params, Stack
 
@@ -107,10 +107,10 @@ def report(
   Ours.
   """
   trees.check_finite(stack, "stack", stacked=True)
-  sources = engine.check_given(recipe.steps, stack, base, key, statistics)
+  sources = contexts.check_given(recipe.steps, stack, base, key, statistics)
   leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
-  bound = engine.bind(recipe.steps, leaves)
-  ats = engine.leaf_contexts(leaves, base, key, sources)
+  bound = contexts.bind(recipe.steps, leaves)
+  ats = contexts.leaf_contexts(leaves, base, key, sources)
   measured = engine.measure(bound, leaves.items, ats)
   sums: dict[str, watch.Sums] = {}
   cuts: dict[str, list[watch.Cut]] = {}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import means, trees
-from weightspace.merge import checks, engine
+from weightspace.merge import checks, contexts
 from weightspace.merge.recipe import Recipe, chain, on_deltas
 from weightspace.merge.steps import At, Step
 from weightspace.merge.task_vectors import scaled
@@ -190,7 +190,7 @@ def masked(
   (2, [0.0, 4.0])
   """
   recipe = emr() if threshold is None else tall(threshold)
-  engine.check_given(recipe.steps, stack, base, None, {})
+  contexts.check_given(recipe.steps, stack, base, None, {})
   scales = jnp.ones(trees.size(stack))
   deltas = jax.tree.map(_delta, stack, base)
   if threshold is None:

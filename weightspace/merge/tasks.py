@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from weightspace import readers, tensor_files, trees
-from weightspace.merge import digests, engine, pieces, steps
+from weightspace.merge import contexts, digests, engine, pieces, steps
 from weightspace.merge.recipe import Recipe
 from weightspace.readers import PathLike, Reader
 from weightspace.types import Key
@@ -133,9 +133,9 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
     for name, group in part.given.items()
   }
   base = one if part.base else None
-  engine.check_given(part.recipe.steps, like, base, key, given, finite=False)
-  bound = engine.bind(part.recipe.steps, like)
-  ats = engine.leaf_contexts(like, None, key, {})
+  contexts.check_given(part.recipe.steps, like, base, key, given, finite=False)
+  bound = contexts.bind(part.recipe.steps, like)
+  ats = contexts.leaf_contexts(like, None, key, {})
   out = {
     path: np.dtype(dtype) if dtype and trees.inexact(leaf) else leaf.dtype
     for path, leaf in one.items()
