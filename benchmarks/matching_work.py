@@ -104,27 +104,10 @@ def loop(
   names = [n for n in axes.sizes if n not in axes.pins]
   perms = {n: jnp.arange(axes.sizes[n]) for n in names}
 
-  def permuted(path: str, skip: int) -> Any:
-    w = right[path]
-    for axis, word in enumerate(words[path]):
-      if word in perms and axis != skip:
-        w = jnp.take(w, perms[word], axis=axis)
-    return w
-
-  def gains(name: str) -> Any:
-    n = axes.sizes[name]
-    total = jnp.zeros((n, n))
-    for path, row in words.items():
-      for axis in [k for k, word in enumerate(row) if word == name]:
-        u = jnp.moveaxis(left[path], axis, 0).reshape(n, -1)
-        v = jnp.moveaxis(permuted(path, axis), axis, 0).reshape(n, -1)
-        total += u @ v.T
-    return total
-
   for sweep in range(100):
     progress = False
     for name in order(names, sweep):
-      found = gains(name)
+      found = _gains(left, right, words, perms, name)
       _, place = scipy.optimize.linear_sum_assignment(found, maximize=True)
       one = jnp.eye(len(place))
       before = jnp.vdot(found, one[perms[name]])
@@ -133,9 +116,31 @@ def loop(
       perms[name] = jnp.asarray(place)
     if not progress:
       break
-  parts = ((left[p], permuted(p, -1)) for p in words)
-  total = sum(np.vdot(*(np.asarray(x, np.float64) for x in p)) for p in parts)
+  pairs = ((left[p], _permuted(right[p], words[p], perms, -1)) for p in words)
+  total = sum(np.vdot(*(np.asarray(x, np.float64) for x in p)) for p in pairs)
   return perms, float(total)
+
+
+def _gains(left: Any, right: Any, words: Any, perms: Any, name: str) -> Any:
+  import jax.numpy as jnp
+
+  n = len(perms[name])
+  total = jnp.zeros((n, n))
+  for path, row in words.items():
+    for axis in [k for k, word in enumerate(row) if word == name]:
+      u = jnp.moveaxis(left[path], axis, 0).reshape(n, -1)
+      v = _permuted(right[path], row, perms, axis)
+      total += u @ jnp.moveaxis(v, axis, 0).reshape(n, -1).T
+  return total
+
+
+def _permuted(w: Any, row: Any, perms: Any, skip: int) -> Any:
+  import jax.numpy as jnp
+
+  for axis, word in enumerate(row):
+    if word in perms and axis != skip:
+      w = jnp.take(w, perms[word], axis=axis)
+  return w
 
 
 def floor(name: str) -> Work:

@@ -43,11 +43,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   if not tiny:
     lm |= {"vocab": 65, "layers": 2, "width": 64}
   config.data = "source" if tiny else "text"
-  config.examples = 200 if tiny else 6_000
+  config.examples = 200 if tiny else 2_000
   config.model = config.cases = None
   config.model, config.cases = lm, {"lm": lm}
-  config.members.epochs = 1 if tiny else 6
-  config.members.adam = 0.003
+  config.members.epochs = 1 if tiny else 5
+  config.members.adam = 0.01
   config.methods = ("naive", "random", "weights")
   config.merges = ("mean",)
   config.examples_of = 50 if tiny else 500

@@ -35,8 +35,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   resnet = {"name": "resnet", "norm": "batch", "shortcut": 3}
   resnet |= {"depth": 8, "width": 0.25} if tiny else {"depth": 20, "width": 0.5}
   if not tiny:
-    config.update({"data": "cifar10", "examples": 2_500})
-    config.members.epochs = 6
+    config.update({"data": "cifar10", "examples": 2_000})
+    config.members.epochs = 4
   config.model = config.cases = None
   config.model, config.cases = resnet, {"resnet": resnet}
   config.members.hyper.learning_rate = (0.05, 0.05)

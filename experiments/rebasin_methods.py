@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 import weightspace as ws
 from experiments import rebasin_training
@@ -26,6 +27,7 @@ class Setting(NamedTuple):
   loss: Any = None
   data: Any = None  # to train on
   model: Any = None  # for its BatchNorm statistics
+  straight: Any = None  # `steps` and `rate` of straight-through
 
 
 def naive(s: Setting) -> list[Any]:
@@ -67,7 +69,14 @@ def straight_through(s: Setting) -> list[Any]:
   size = min(500, len(s.data["y"]))
   found = [
     ws.match.straight_through(
-      s.axes, s.loss, [first, m], s.data, key=s.key, batch_size=size
+      s.axes,
+      s.loss,
+      [first, m],
+      s.data,
+      key=s.key,
+      steps=s.straight.steps,
+      batch_size=size,
+      optimizer=optax.sgd(s.straight.rate, momentum=0.9),
     ).perms[1]
     for m in rest
   ]

@@ -35,7 +35,15 @@ def measure(
   key = jax.random.fold_in(run.key, seed)
   apply = problem.model.apply
   given = rebasin_methods.Setting(
-    axes, apply, models, x, key, problem.loss, problem.train, problem.model
+    axes,
+    apply,
+    models,
+    x,
+    key,
+    problem.loss,
+    problem.train,
+    problem.model,
+    config.get("straight"),
   )
   score(run, problem, case, seed, "ends", models)
   for method in config.methods:

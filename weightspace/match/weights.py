@@ -14,6 +14,7 @@ strict gains move a unit.
 """
 
 import concurrent.futures
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import processes, trees
 from weightspace.match import assignment, descent, fitting, perms, plans
 from weightspace.match.axes import Axes, Perm, blocks, free, parse
 from weightspace.match.descent import Descent
@@ -75,7 +76,7 @@ def match_weights(
     a: the model that stays.
     b: the model that is permuted.
     key: draws the order of names in each sweep, and the restarts; None for the
-      order of the axes.
+      order of the axes, there and back.
     restarts: descents; the first from the identity (or `start`), each further
       one from a random permutation.  The best is returned.
     sweeps: at most so many.
@@ -119,7 +120,7 @@ def match_pairs(
   key: Key | None = None,
   **settings: Any,
 ) -> list[Matched]:
-  """Match many pairs in one call, side by side.
+  """Match many pairs in one call, side by side, and over all processes.
 
   Args:
     axes: from `trace_axes`.
@@ -147,7 +148,8 @@ def match_pairs(
     own = None if key is None else jax.random.fold_in(key, number)
     return match_weights(axes, left[number], models[number], own, **settings)
 
-  return _each(one, range(len(models)))
+  run = functools.partial(_each, one)
+  return processes.each(run, len(models))
 
 
 def as_list(axes: Axes, models: Any) -> list[Params]:
@@ -198,7 +200,7 @@ def _orders(
     if order is not None:
       yield order(names, sweep)
     elif words is None:
-      yield names
+      yield names[::-1] if sweep % 2 else names
     else:
       stream = np.random.Generator(np.random.Philox([*words, sweep]))
       yield [names[k] for k in stream.permutation(len(names))]
