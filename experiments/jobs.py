@@ -45,6 +45,7 @@ class Job(NamedTuple):
   id: str
   argv: list[str]
   folder: str
+  overrides: Mapping[str, Any] | None = None  # what is its own
 
 
 class Outcome(NamedTuple):
@@ -101,6 +102,7 @@ def execute(
         return Outcome(job.id, "busy", 0.0)
       if is_done(job.folder):
         return Outcome(job.id, "done", 0.0)
+      _describe(job)
       argv = _bind(job.argv) if bound else job.argv
       code = _run(argv, job.folder, LOG, environment, cores, lock)
       return _end(job, code, time.monotonic() - began)
@@ -229,9 +231,10 @@ def tail(text: str) -> str:
   return "\n".join(lines[-LAST_LINES:])
 
 
-def describe(job: Job, overrides: Mapping[str, Any]) -> None:
+def _describe(job: Job) -> None:
   """Write what a unit is into its folder, once."""
   path = pathlib.Path(job.folder, "unit.json")
   if not path.exists():
-    about = {"id": job.id, "overrides": dict(overrides), "command": job.argv}
+    mine = dict(job.overrides or {})
+    about = {"id": job.id, "overrides": mine, "command": job.argv}
     runs.write(path, runs.dump(runs.plain(about)))

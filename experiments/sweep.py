@@ -14,6 +14,7 @@ every unit, and are no part of what it is: `-- --config.mesh.population=-1`.
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,12 @@ def plan(
   """Return the jobs of a sweep, in order; nothing is written."""
   folders = [str(pathlib.Path(workdir, unit.id)) for unit in sweep.units]
   return [
-    Job(unit.id, units.command(sweep, unit, folder, rest), folder)
+    Job(
+      unit.id,
+      units.command(sweep, unit, folder, rest),
+      folder,
+      dict(unit.overrides),
+    )
     for unit, folder in zip(sweep.units, folders)
   ]
 
@@ -76,12 +82,18 @@ def run(values: Any, more: Sequence[str] = ()) -> int:
   if values.launcher == "print":
     launch(jobs.left(queue), options, lambda outcome: None)
     return 0
-  for job, unit in zip(queue, sweep.units):
-    jobs.describe(job, unit.overrides)
+  _try(values.workdir)
   waiting = jobs.left(queue)
   board = sweep_board.Board(len(queue), len(waiting), options.workers)
   launch(waiting, options, board.tell)
   return board.summary()
+
+
+def _try(workdir: str) -> None:
+  """Raise an OSError for a folder that cannot be written to."""
+  os.makedirs(workdir, exist_ok=True)
+  with tempfile.TemporaryFile(dir=workdir) as file:
+    file.write(bytes(4096))
 
 
 def _options(values: Any) -> launchers.Options:

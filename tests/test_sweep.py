@@ -12,7 +12,15 @@ import types
 import ml_collections
 import numpy as np
 import pytest
-from sweeping import ROOT, SQUARES, completed, flags, results
+from sweeping import (
+  ROOT,
+  SQUARES,
+  completed,
+  flags,
+  processes,
+  results,
+  until,
+)
 
 from configs import search
 from experiments import jobs, launchers, sweep, sweep_board, units
@@ -176,6 +184,7 @@ def test_two_launchers_do_not_run_a_unit_twice_at_once(tmp_path):
   assert completed(tmp_path)["a"] == 1
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc")
 def test_a_killed_launcher_leaves_its_unit_at_work(tmp_path):
   """The lock goes with the unit's process: nobody starts it a second time."""
   command = [sys.executable, "-m", "tests.sweeps.quick", "--config.seconds=2"]
@@ -190,8 +199,7 @@ def test_a_killed_launcher_leaves_its_unit_at_work(tmp_path):
       json.dumps(job),
     ]
   )
-  while not os.path.exists(f"{tmp_path}/a/log.txt"):
-    time.sleep(0.01)
+  until(lambda: processes(tmp_path, "tests.sweeps.quick"))
   launcher.kill()
   launcher.wait()
   assert jobs.execute(job).state == "busy"
