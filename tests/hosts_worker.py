@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from experiments import hosts
-from weightspace import checkpoints, mixes, processes, startup, train
+from weightspace import checkpoints, match, mixes, processes, startup, train
 
 MEMBERS, EXAMPLES = 8, 24
 
@@ -48,6 +48,10 @@ def main(folder: pathlib.Path, epochs: int) -> None:
   eye = np.eye(MEMBERS, dtype=np.float32)
   scores = mixes.evaluate_mixes(fitted.params, eye, loss, data, mesh=mesh)
   tree = {"params": fitted.params, "losses": fitted.losses, "scores": scores}
+  axes = match.Axes({"v": "hidden"}, {"hidden": 16}, {})
+  first, *rest = [{"v": row} for row in stack["v"]]
+  pairs = match.match_pairs(axes, first, rest, jax.random.key(2))
+  tree["perms"] = np.stack([pair.perm["hidden"] for pair in pairs])
   checkpoints.save(folder / f"after{epochs}", tree, overwrite=True)
   assert processes.gather("x") == ["x"] * jax.process_count()
 
