@@ -124,12 +124,16 @@ def test_what_users_trip_over_is_flagged():
 def test_ties_at_the_threshold_and_of_signs_are_flagged(scope):
   rng = np.random.default_rng(1)
   entries = rng.integers(1, 4, size=(2, 30)) * rng.choice([-1, 1], (2, 30))
-  stack = {"w": jnp.asarray(entries, jnp.bfloat16)}
-  base = {"w": jnp.zeros(30, jnp.bfloat16)}
+  parts = entries, 5 * entries[:, :20]
+  stack = {n: jnp.asarray(x, jnp.bfloat16) for n, x in zip("vw", parts)}
+  base = jax.tree.map(lambda x: jnp.zeros_like(x[0]), stack)
   found = merge.report(merge.ties(0.5, scope=scope), stack, base=base)
-  size = np.sort(np.abs(entries), 1)[:, ::-1]
-  extra = (np.abs(entries) == size[:, 14:15]).sum(1) - 1
-  np.testing.assert_allclose(found.total["ties"], extra.mean() / 30)
+  extra = 0
+  for x in [np.concatenate(parts, 1)] if scope == "global" else parts:
+    size = -np.sort(-np.abs(x), 1)
+    limit = size[:, x.shape[1] // 2 - 1, None]
+    extra += (size == limit).sum(1).mean() - 1
+  np.testing.assert_allclose(found.total["ties"], extra / 50)
   assert found.total["sign_ties"] > 0
   text = " ".join(found.flags)
   assert "bfloat16 has few magnitudes" in text and "add up to zero" in text

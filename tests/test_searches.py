@@ -53,6 +53,10 @@ def test_the_best_is_never_lost_and_singles_and_mean_are_tried():
   values = ws.merge.evaluate_mixes(MODELS, jnp.asarray(rows), quadratic, GOAL)
   np.testing.assert_allclose(least.score, values.max(), 1e-5)
   assert least.evaluations == 5
+  # Later broods are wide of the mark: what is returned is what was scored.
+  wild = merge.evolve(MODELS, quadratic, GOAL, KEY, budget=64, step=50.0)
+  mixed = ws.weighted_sum(MODELS, wild.weights)
+  np.testing.assert_allclose(quadratic(mixed, GOAL), wild.score, 1e-4)
   ema = best_affine()[None]
   seeded = merge.evolve(MODELS, quadratic, GOAL, KEY, budget=6, first=ema)
   np.testing.assert_allclose(seeded.weights, ema[0], 1e-5)
