@@ -47,19 +47,11 @@ def diagram(
       origin="lower",
       aspect="auto",
     )
+    middle: Any = {"ha": "center", "va": "center"}
     for (i, j), label in np.ndenumerate(phases):
       text = "?" if label == UNDECIDED else str(label)
-      axes.text(
-        j, i + 0.12, text, ha="center", va="center", fontsize=11, weight="bold"
-      )
-      axes.text(
-        j,
-        i - 0.24,
-        f"{accuracy[i, j]:.1f} %",
-        ha="center",
-        va="center",
-        fontsize=8,
-      )
+      axes.text(j, i + 0.12, text, fontsize=11, weight="bold", **middle)
+      axes.text(j, i - 0.24, f"{accuracy[i, j]:.1f} %", fontsize=8, **middle)
     axes.set_xticks(np.arange(phases.shape[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(phases.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", lw=2, alpha=1.0)

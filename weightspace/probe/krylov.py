@@ -66,10 +66,7 @@ def tridiagonalize(
     w, first = _project(basis, w, i)
     w, second = _project(basis, w, i)
     alpha, beta = first[i] + second[i], jnp.linalg.norm(w)
-    forbidden = first - jnp.where(
-      jnp.arange(rows) == i - 1, betas[jnp.maximum(i - 1, 0)], 0.0
-    )
-    above = jnp.where(jnp.arange(rows) < i, jnp.abs(forbidden), 0.0).max()
+    above = _forbidden(first, betas, i)
     scale = jnp.maximum(scale, jnp.maximum(jnp.abs(alpha), beta))
     ends = beta <= 10.0 * eps * scale
     fresh = jax.lax.cond(
@@ -78,10 +75,9 @@ def tridiagonalize(
       lambda: w / jnp.where(beta > 0, beta, 1.0),
     )
     # The row after the last one is not kept.
-    row = jnp.where(i + 1 < steps, fresh, basis[jnp.minimum(i + 1, rows - 1)])
-    basis = basis.at[jnp.minimum(i + 1, rows - 1)].set(
-      jnp.where(i + 1 < rows, row, basis[rows - 1])
-    )
+    place = jnp.minimum(i + 1, rows - 1)
+    row = jnp.where(i + 1 < steps, fresh, basis[place])
+    basis = basis.at[place].set(row)
     alphas = alphas.at[i].set(alpha)
     betas = betas.at[i].set(jnp.where(ends, 0.0, beta))
     return basis, alphas, betas, jnp.maximum(asymmetry, above), scale
@@ -95,6 +91,13 @@ def tridiagonalize(
   )
   ratio = asymmetry / jnp.where(scale > 0, scale, 1.0)
   return Tridiagonal(alphas[:steps], betas[:steps], basis[:steps], ratio)
+
+
+def _forbidden(parts: jax.Array, betas: jax.Array, i: Any) -> jax.Array:
+  """Return the largest part that a product has where symmetry has none."""
+  places = jnp.arange(len(parts))
+  due = jnp.where(places == i - 1, betas[jnp.maximum(i - 1, 0)], 0.0)
+  return jnp.where(places < i, jnp.abs(parts - due), 0.0).max()
 
 
 def _python_loop(low: int, high: int, body: Any, state: Any) -> Any:

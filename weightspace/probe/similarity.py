@@ -119,17 +119,7 @@ def cka_fold(debiased: bool = False) -> Fold:
       # CKA does not see a shift; near the mean the sums keep their digits.
       "shift": (x.mean(0), y.mean(0)),
       "count": jnp.zeros(()),
-      "pairs": {
-        name: {
-          "cross": jnp.zeros((a.shape[1], b.shape[1]), a.dtype),
-          "diagonals": jnp.zeros((), a.dtype),
-          "first": jnp.zeros(a.shape[1], a.dtype),  # sum_i |b_i|^2 a_i
-          "second": jnp.zeros(b.shape[1], b.dtype),  # sum_i |a_i|^2 b_i
-          "sums": (jnp.zeros(a.shape[1]), jnp.zeros(b.shape[1])),
-          "norms": (jnp.zeros(()), jnp.zeros(())),
-        }
-        for name, (a, b) in pairs.items()
-      },
+      "pairs": {name: _no_sums(*pair) for name, pair in pairs.items()},
     }
 
   def update(state: dict[str, Any], batch: Any) -> dict[str, Any]:
@@ -155,6 +145,17 @@ def cka_fold(debiased: bool = False) -> Fold:
     return a | {"count": a["count"] + b["count"], "pairs": pairs}
 
   return Fold(init, update, value, merge)
+
+
+def _no_sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
+  return {
+    "cross": jnp.zeros((a.shape[1], b.shape[1]), a.dtype),
+    "diagonals": jnp.zeros((), a.dtype),
+    "first": jnp.zeros(a.shape[1], a.dtype),  # sum_i |b_i|^2 a_i
+    "second": jnp.zeros(b.shape[1], b.dtype),  # sum_i |a_i|^2 b_i
+    "sums": (jnp.zeros(a.shape[1]), jnp.zeros(b.shape[1])),
+    "norms": (jnp.zeros(()), jnp.zeros(())),
+  }
 
 
 def _sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
