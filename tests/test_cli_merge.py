@@ -1,6 +1,7 @@
 """Whole merges from configuration files, against NumPy by hand."""
 
 import json
+import pathlib
 import re
 
 import jax
@@ -9,12 +10,19 @@ import numpy as np
 import pytest
 import yaml
 
+import weightspace as ws
 from weightspace import checkpoints
 from weightspace.cli import command, families, methods
 
 BASE = llamas.leaves(0)
 TUNED = [llamas.leaves(seed, near=BASE) for seed in (1, 2, 3)]
 NAMES = ["a", "b", "c"]
+# All that mergekit 0.1.5 registers.
+REGISTERED = (
+  "arcee_fusion breadcrumbs breadcrumbs_ties dare_linear dare_ties della"
+  " della_linear karcher linear model_stock multislerp nearswap nuslerp"
+  " passthrough ram ramplus_tl sce slerp task_arithmetic ties"
+).split()
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +33,14 @@ def folder(tmp_path_factory):
   for name, found in zip(NAMES, TUNED):
     llamas.write(at / name, found, tokens=tokens)
   return at
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_every_name_of_mergekit_is_here_or_said_to_be_left_out(name):
+  docs = pathlib.Path(__file__).parents[1] / "docs" / "left_out.md"
+  said = f"`{name}`" in docs.read_text()
+  assert name in ws.merge.RECIPES or said
+  assert name in methods.METHODS or said
 
 
 def sources(folder, count, **each):
