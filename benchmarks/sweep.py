@@ -10,9 +10,13 @@ processes, which must find the same.
 
 import argparse
 import contextlib
+import functools
 import pathlib
 import statistics
 import tempfile
+from collections.abc import Callable
+
+import numpy as np
 
 from benchmarks import report, sweep_work
 
@@ -26,16 +30,16 @@ def overhead(folder: pathlib.Path, repeats: int) -> str:
   """Race the launcher against bare starts, in turns."""
   turns = []
   for turn in range(repeats):
-    at = folder / str(turn)
+    at = folder / f"start{turn}"
     pair = sweep_work.bare(at, UNITS), sweep_work.launched(at, UNITS)
     turns.append(pair)
-  plain, unit = (statistics.median(row) for row in zip(*turns))
-  ratio = statistics.median(b / a for a, b in turns)
-  head = ["", "ms a unit", "ratio"]
+  both = np.median(np.array(turns), axis=0)  # [bare or launched, CPU or wall]
+  names = ("bare interpreter", "`local`, one worker")
   rows = [
-    ("bare interpreter", f"{1000 * plain:.1f}", "1.00"),
-    ("`local`, one worker", f"{1000 * unit:.1f}", f"{ratio:.2f}"),
+    (name, *(f"{1000 * x:.1f}" for x in row), *(f"{x:.2f}" for x in ratio))
+    for name, row, ratio in zip(names, both, both / both[0])
   ]
+  head = ["", "CPU ms a unit", "wall ms a unit", "CPU ratio", "wall ratio"]
   return (
     f"Start of {UNITS} units that only write a result, one after another;"
     f" medians of {repeats} turns. The target is below"
@@ -49,21 +53,33 @@ def workers(folder: pathlib.Path, data_dir: str | None) -> str:
   if data_dir:
     config = "configs/soups_mnist_uniform.py"
     rest += [f"--data_dir={data_dir}", "--config.examples=2000"]
-  sweep_work.swept(folder / "warm", config, rest, 2, seeds=1)
-  rows = []
-  for count, label in ((2, "two workers, a core each"), (1, "one, both cores")):
-    seconds, each = sweep_work.swept(folder / str(count), config, rest, count)
-    row = (label, f"{seconds:.1f}", f"{statistics.median(each):.1f}")
-    rows.append((seconds, row))
-  best = min(seconds for seconds, _ in rows)
-  table = report.table(
-    ["", "s in all", "s a unit", "ratio"],
-    [(*row, f"{seconds / best:.2f}") for seconds, row in rows],
-  )
+  run = functools.partial(sweep_work.swept, config=config, rest=rest)
+  run(folder / "warm", workers=1, seeds=range(1))
+  took: dict[int, list[float]] = {2: [], 1: []}
+  each: dict[int, list[float]] = {2: [], 1: []}
+  for part in range(4):  # in turns, as what else runs here changes
+    for count in took:
+      seeds = range(4 * part, 4 * part + 4)
+      at = folder / f"{count}-{part}"
+      seconds, units = run(at, workers=count, seeds=seeds)
+      took[count].append(seconds)
+      each[count] += units
+  best = min(map(sum, took.values()))
+  names = {2: "two workers, a core each", 1: "one worker, both cores"}
+  rows = [
+    (
+      label,
+      f"{sum(took[count]):.1f}",
+      f"{statistics.median(each[count]):.1f}",
+      f"{sum(took[count]) / best:.2f}",
+    )
+    for count, label in names.items()
+  ]
+  table = report.table(["", "s in all", "s a unit", "ratio"], rows)
   source = "MNIST, 2,000 images" if data_dir else "digits"
   return (
-    f"16 units (a soup of 4 MLPs, {source}), compiled programs warm; a worker"
-    f" for each core is the default.\n\n{table}"
+    f"16 units (a soup of 4 MLPs, {source}), compiled programs warm, in turns"
+    f" of 4 units; a worker for each core is the default.\n\n{table}"
   )
 
 
@@ -113,7 +129,7 @@ def shares(folder: pathlib.Path) -> str:
 
 
 def main() -> None:
-  """Run the benchmark and write its section."""
+  """Run the benchmark and write its sections, each when it is done."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--data_dir", help="holds MNIST; else digits")
   parser.add_argument("--repeats", type=int, default=5)
@@ -121,13 +137,16 @@ def main() -> None:
   options = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    parts = ["## Sweeps", overhead(folder / "start", options.repeats)]
-    parts.append(workers(folder / "workers", options.data_dir))
-    sharing = shares(folder)
-    parts += [bulk(folder), sharing, report.conditions("jax", "jaxlib")]
-  section = "\n\n".join(parts)
-  print(section)
-  report.write_section(options.out, "sweep", section)
+    parts: dict[str, Callable[[], str]] = {
+      "Sweeps: starting units": lambda: overhead(folder, options.repeats),
+      "Sweeps: a unit on several devices and processes": lambda: shares(folder),
+      "Sweeps: many units": lambda: bulk(folder),
+      "Sweeps: workers or threads": lambda: workers(folder, options.data_dir),
+    }
+    for title, part in parts.items():
+      text = f"## {title}\n\n{part()}\n\n{report.conditions('jax', 'jaxlib')}"
+      print(text, flush=True)
+      report.write_section(options.out, title.split(": ")[1], text)
 
 
 if __name__ == "__main__":

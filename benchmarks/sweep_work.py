@@ -7,6 +7,7 @@
 import json
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments import collect, jobs, launchers, runs, units
 from experiments.launchers import local
@@ -24,26 +27,34 @@ DONE = (
 )
 
 
-def bare(folder: pathlib.Path, count: int) -> float:
-  """Start interpreters one after another; return seconds for each."""
-  began = time.perf_counter()
+def clocks() -> np.ndarray:
+  """Return the CPU seconds of this process and its children, and the time."""
+  both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+  used = [resource.getrusage(who) for who in both]
+  cpu = sum(one.ru_utime + one.ru_stime for one in used)
+  return np.array([cpu, time.perf_counter()])
+
+
+def bare(folder: pathlib.Path, count: int) -> np.ndarray:
+  """Start interpreters one after another; return each one's seconds [2]."""
+  began = clocks()
   for number in range(count):
     at = folder / f"bare{number}"
     subprocess.run([sys.executable, "-c", DONE, str(at)], check=True)
-  return (time.perf_counter() - began) / count
+  return (clocks() - began) / count
 
 
-def launched(folder: pathlib.Path, count: int) -> float:
-  """Run the same as units of the local launcher; return seconds for each."""
+def launched(folder: pathlib.Path, count: int) -> np.ndarray:
+  """Run the same as units of the local launcher; return as `bare`."""
   queue = [
     jobs.Job(str(number), [sys.executable, "-c", DONE, str(at)], str(at))
     for number in range(count)
     for at in [folder / f"unit{number}"]
   ]
   ends: list[jobs.Outcome] = []
-  began = time.perf_counter()
+  began = clocks()
   local.launch(queue, launchers.Options(1), ends.append)
-  seconds = (time.perf_counter() - began) / count
+  seconds = (clocks() - began) / count
   if [end.state for end in ends] != ["done"] * count:
     raise ValueError(f"a unit failed: {ends}")
   return seconds
@@ -93,10 +104,10 @@ def swept(
   config: str,
   rest: Sequence[str],
   workers: int,
-  seeds: int = 16,
+  seeds: range,
 ) -> tuple[float, list[float]]:
   """Run a sweep of seeds; return its seconds, and each unit's."""
-  points = [{"seed": seed} for seed in range(seeds)]
+  points = [{"seed": seed} for seed in seeds]
   found = [units.Unit(units.identify(point), point) for point in points]
   sweep = units.Sweep("soup", config, found)
   queue = [

@@ -53,8 +53,7 @@ input[type=search] { width: 22rem; max-width: 100% }
 """
 
 
-KEEP = ("run", "experiment", "title", "holds", "measured", "seconds")
-KEEP += ("settings", "numbers", "seeds")
+KEEP = "run experiment title holds measured seconds settings numbers seeds"
 
 BODY = """<div class="bar">
 <input type="search" id="filter" placeholder="filter: words, or name=value"
@@ -121,7 +120,7 @@ def _data(
   left = FIGURES
   found: list[dict[str, Any]] = []
   for item in records:
-    kept = {name: item[name] for name in KEEP}
+    kept = {name: item[name] for name in KEEP.split()}
     kept["figures"] = {}
     for path in item["figures"]:
       data = (root / path).read_bytes() if left > 0 else b""
