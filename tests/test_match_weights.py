@@ -226,6 +226,24 @@ def test_products_that_are_kept_are_those_made_anew(name):
   assert any(own for own in known.values())
 
 
+@pytest.mark.parametrize("name", ["mlp", "rnn", "heads_einsum"])
+def test_a_descent_on_device_arrays_is_that_of_the_host(name):
+  apply, params, x, _ = architectures.build(name)
+  axes = match.trace_axes(apply, params, x)
+  plan = match.plans.make_plan(axes, params)
+  perm = match.random(axes, params, jax.random.key(5))
+  models = params, match.permute(axes, perm, params)
+  sweeps = [[n for n in plan.places if plan.places[n]]] * 50
+  host, device = (
+    match.descent.descend(
+      plan, *(match.plans.load(plan, m, xp) for m in models), sweeps, "scipy"
+    )
+    for xp in (np, jnp)
+  )
+  jax.tree.map(np.testing.assert_array_equal, host.perm, device.perm)
+  assert host.objective == pytest.approx(device.objective, rel=1e-6)
+
+
 def test_cycles_that_gain_nothing_are_undone():
   gains = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2.0]])
   kept, gain = assignment.keep_ties(gains, np.array([1, 0, 3, 2]))
