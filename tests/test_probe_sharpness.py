@@ -66,6 +66,52 @@ def test_worst_case_is_the_top_eigenvalue():
   assert float(started) == pytest.approx(0.5**2 / 2 * 9.0, 0.02)
 
 
+def auto_pgd(value, slope, n, rho, steps):
+  """Return the rise that Auto-PGD finds in a box (Croce and Hein 2020)."""
+  ends, d, size = ascent.checkpoints(steps), np.zeros(n), 2 * rho
+  before = best = d
+  uphill, height = slope(d), value(d)
+  last, held, won, since, halved = -np.inf, height, 0, 0, False
+  for i in range(steps):
+    v, g = value(d), slope(d)
+    won, since = won + (v > last), since + 1
+    if v > height:
+      best, uphill, height = d, g, v
+    stalled = i in ends and (
+      won < 0.75 * since or (not halved and height <= held)
+    )
+    if stalled:
+      size, d, before, g = size / 2, best, best, uphill
+    target = np.clip(d + size * np.sign(g), -rho, rho)
+    mixed = np.clip(0.75 * target + 0.25 * d + 0.25 * (d - before), -rho, rho)
+    before, d, last = d, mixed if i and not stalled else target, v
+    if i in ends:
+      won, since, held, halved = 0, 0, height, stalled
+  return max(height, value(d)) - value(np.zeros(n))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 30])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ascent_is_auto_pgd(steps, seed):
+  """Over hills, where it has to halve its steps and go back."""
+  a, b = np.random.default_rng(seed).normal(size=(2, 6))
+
+  def hills(w, data):
+    return (jnp.sin(7.0 * w + a) + b * w).sum()
+
+  def value(d):
+    return (np.sin(7.0 * d + a) + b * d).sum()
+
+  def slope(d):
+    return 7.0 * np.cos(7.0 * d + a) + b
+
+  found = probe.worst_sharpness(
+    hills, jnp.zeros(6), None, 1.0, steps, ball="linf"
+  )
+  wanted = auto_pgd(value, slope, 6, 1.0, steps)
+  assert float(found) == pytest.approx(wanted, 1e-4, 1e-4)
+
+
 def test_projections_are_the_nearest_points():
   """On the ellipsoid |d / s| <= rho: no feasible point is nearer."""
   random = np.random.default_rng(0)

@@ -124,12 +124,14 @@ class _State(NamedTuple):
   d: jax.Array  # [n], where it is
   before: jax.Array  # where it was
   best: jax.Array  # the highest place so far
+  uphill: jax.Array  # the gradient there
   height: jax.Array  # the loss there
   last: jax.Array  # the loss of the last step
   size: jax.Array  # of a step
   won: jax.Array  # steps that went up since the last checkpoint
   since: jax.Array  # steps since then
   held: jax.Array  # the best loss at the last checkpoint
+  halved: jax.Array  # whether the step size was halved there
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "part", "steps", "flags"))
@@ -164,7 +166,9 @@ def _climb(
 
   zero = jnp.zeros((), int)
   low = jnp.full((), -jnp.inf, first.dtype)
-  state = _State(start, start, start, first, low, 2.0 * rho, zero, zero, first)
+  places, counts = (start,) * 4, (zero, zero)
+  losses = first, low, 2.0 * rho, *counts, first
+  state = _State(*places, *losses, jnp.zeros((), bool))
   state = jax.lax.fori_loop(0, steps, body, state)
   return jnp.maximum(state.height, rise(state.d)[0]) - first
 
@@ -182,19 +186,25 @@ def _move(
   """Take one step, halved and from the best place where it stalls."""
   project = functools.partial(_project, scale=scale, rho=rho, l2=l2)
   won, since = state.won + (value > state.last), state.since + 1
-  best = jnp.where(value > state.height, state.d, state.best)
+  higher = begins | (value > state.height)
+  best = jnp.where(higher, state.d, state.best)
+  uphill = jnp.where(higher, slope, state.uphill)
   height = jnp.maximum(value, state.height)
-  stalled = check & ((won < SUCCESS * since) | (height <= state.held))
+  same = ~state.halved & (height <= state.held)
+  stalled = check & ((won < SUCCESS * since) | same)
   size = jnp.where(stalled, state.size / 2, state.size)
   origin = jnp.where(stalled, best, state.d)
   before = jnp.where(stalled, best, state.before)
+  slope = jnp.where(stalled, uphill, slope)
   target = project(origin + size * _direction(slope, scale, l2))
   mixed = origin + MOMENTUM * (target - origin)
   mixed = project(mixed + (1 - MOMENTUM) * (origin - before))
   moved = jnp.where(begins | stalled, target, mixed)
   won, since = (jnp.where(check, 0, x) for x in (won, since))
   held = jnp.where(check, height, state.held)
-  return _State(moved, state.d, best, height, value, size, won, since, held)
+  halved = jnp.where(check, stalled, state.halved)
+  places = moved, origin, best, uphill
+  return _State(*places, height, value, size, won, since, held, halved)
 
 
 def _direction(slope: jax.Array, scale: jax.Array, l2: bool) -> jax.Array:
