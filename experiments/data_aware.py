@@ -14,13 +14,14 @@ def main(run: runs.Run) -> None:
   from experiments import (
     average_results,
     data_aware_claims,
+    data_aware_fronts,
     data_aware_images,
     data_aware_mixtures,
     data_aware_text,
   )
 
   studies = data_aware_images.STUDIES | data_aware_text.STUDIES
-  studies |= data_aware_mixtures.STUDIES
+  studies |= data_aware_mixtures.STUDIES | data_aware_fronts.STUDIES
   average_results.study(run, studies)
   average_results.finish(run, data_aware_claims.CLAIMS)
 

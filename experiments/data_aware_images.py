@@ -5,7 +5,7 @@ the same number of coefficients to choose from on validation images.  Methods
 that learn their coefficients have none to choose.
 
 >>> sorted(STUDIES)
-['few shot', 'front', 'methods']
+['few shot', 'methods']
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from experiments import (
   progress,
   runs,
 )
-from weightspace import dominance, losses
+from weightspace import losses
 from weightspace.types import Data, Params, Stack
 
 
@@ -225,58 +225,4 @@ def _few(data: Data, shots: int) -> Data:
   return jax.tree.map(lambda x: jnp.asarray(x)[kept], data)
 
 
-def front(run: runs.Run) -> average_bed.Lines:
-  """Compare MAP's front from few evaluations with that of a dense grid."""
-  for seed, case in cases(run):
-    stack, base, score = case.experts, case.base, case.bed.score
-    models = [*ws.unstack(stack), base]
-    side = np.linspace(0.0, 1.0, run.config.grid)
-    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-
-    def values(
-      weights: np.ndarray, sets: Any, case: Case = case, m: Any = models
-    ) -> Any:
-      rows = np.concatenate([weights, 1 - weights.sum(1, keepdims=True)], 1)
-      return accuracies(case, m, rows, sets)
-
-    dense = values(grid, case.validation)
-    floor = values(np.zeros((1, 2)), case.validation)[0]
-    shown = values(grid, case.test)
-    below = values(np.zeros((1, 2)), case.test)[0]
-    kept = dominance.on_front(dense)
-    whole = dominance.hypervolume(dense, floor)
-    tested = dominance.hypervolume(shown[kept], below)
-    yield _volumes(seed, f"grid, {len(grid)}", 100.0, 100.0)
-    for budget in run.config.budgets:
-      key = jax.random.fold_in(run.key, 100 * seed + budget)
-      made = ws.merge.pareto_front(
-        stack, score, case.validation, key, base=base, budget=budget,
-        points=run.config.points, link="sigmoid",
-      )  # fmt: skip
-      random = np.random.default_rng(seed)
-      drawn = random.uniform(0, 1, (made.evaluations, 2))
-      rows = values(drawn, case.validation)
-      for name, weights, volume in (
-        ("MAP", made.weights, 100 * made.values),
-        ("random", drawn[dominance.on_front(rows)], rows),
-      ):
-        yield _volumes(
-          seed,
-          f"{name}, {made.evaluations}",
-          100 * dominance.hypervolume(volume, floor) / whole,
-          100
-          * dominance.hypervolume(values(weights, case.test), below)
-          / tested,
-        )
-
-
-def _volumes(seed: int, name: str, own: float, tested: float) -> dict[str, Any]:
-  return {
-    "seed": seed,
-    "method": name,
-    "hypervolume over the grid's (%)": own,
-    "on test (%)": tested,
-  }
-
-
-STUDIES = {"methods": methods, "few shot": few_shot, "front": front}
+STUDIES = {"methods": methods, "few shot": few_shot}

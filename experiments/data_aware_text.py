@@ -7,6 +7,8 @@ fixed functions of the distribution over it, so everything is exact.
 ['diversity', 'tax']
 """
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ import optax
 import weightspace as ws
 from experiments import average_bed as bed
 from experiments import average_text, progress, runs
-from weightspace.types import Loss, Stack
+from weightspace.types import Loss, Params, Stack
 
 
 def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
@@ -70,30 +72,13 @@ def tax(run: runs.Run) -> bed.Lines:
       [reward(params, batch).mean(), -loss(params, batch).mean()]
     )
 
-  def answers(params: Any, batch: Any) -> jax.Array:
-    logs = jax.nn.log_softmax(model.apply(params, batch["x"]))
-    own = jnp.take_along_axis(logs, batch["y"][..., None], -1)
-    return own[..., 0].mean(-1)
-
+  answers = functools.partial(_likelihood, model)
   with progress.bar("ratios", config.seeds) as advance:
-    for seed, (before, policy) in enumerate(
-      zip(ws.unstack(starts), ws.unstack(after))
-    ):
+    for seed, pair in enumerate(zip(ws.unstack(starts), ws.unstack(after))):
       key = jax.random.fold_in(run.key, seed)
-      drawn = jax.random.categorical(key, model.apply(policy, val["x"]))
+      drawn = jax.random.categorical(key, model.apply(pair[1], val["x"]))
       own = {"x": val["x"], "y": drawn}
-      tried = {}
-      for ratio in np.linspace(0.0, 1.0, config.ratios):
-        tried[f"one ratio, {ratio:.2f}"] = jax.tree.map(
-          lambda b, p, a=ratio: (1 - a) * b + a * p, before, policy
-        )
-      for mean in config.means:
-        made = ws.merge.adaptive_average(
-          before, policy, answers, own, mean=mean, parts=config.parts,
-          steps=config.steps,
-        )  # fmt: skip
-        tried[f"AMA, {mean:.2f}"] = made.params
-      for name, params in tried.items():
+      for name, params in _between(run, *pair, answers, own):
         found = np.asarray(both(params, test), np.float64)
         yield {
           "seed": seed,
@@ -102,6 +87,31 @@ def tax(run: runs.Run) -> bed.Lines:
           "log-likelihood": found[1],
         }
       advance(seed + 1)
+
+
+def _likelihood(model: Any, params: Any, batch: Any) -> jax.Array:
+  """Return the mean log-likelihood of each text, [N]."""
+  logs = jax.nn.log_softmax(model.apply(params, batch["x"]))
+  own = jnp.take_along_axis(logs, batch["y"][..., None], -1)
+  return own[..., 0].mean(-1)
+
+
+def _between(
+  run: runs.Run, before: Params, policy: Params, score: Any, data: Any
+) -> Iterator[tuple[str, Params]]:
+  """Yield the mixes of a policy and its start: one ratio, or AMA's by part."""
+  config = run.config
+  for ratio in np.linspace(0.0, 1.0, config.ratios):
+    mixed = jax.tree.map(
+      lambda b, p, a=ratio: (1 - a) * b + a * p, before, policy
+    )
+    yield f"one ratio, {ratio:.2f}", mixed
+  for mean in config.means:
+    made = ws.merge.adaptive_average(
+      before, policy, score, data, mean=mean, parts=config.parts,
+      steps=config.steps,
+    )  # fmt: skip
+    yield f"AMA, {mean:.2f}", made.params
 
 
 def diversity(run: runs.Run) -> bed.Lines:
@@ -131,34 +141,43 @@ def diversity(run: runs.Run) -> bed.Lines:
   def loss(params: Any, batch: Any, weight: Any) -> jax.Array:
     return -quality(params, batch) - weight * entropy(params, batch)
 
-  weights = jnp.tile(jnp.array([0.0, config.weight]), config.seeds)
-  tuned_ = tuned(
-    run,
-    "quality",
-    loss,
-    bed.repeat(starts, 2),
-    _with_seeds(train, np.repeat(np.arange(config.seeds), 2)),
-    hyper={"weight": weights},
-    shared_data=False,
-  )
+  pairs = _pairs(run, loss, starts, train)
   for seed in range(config.seeds):
-    pair = jax.tree.map(lambda x, s=seed: x[2 * s : 2 * s + 2], tuned_)
+    pair = jax.tree.map(lambda x, s=seed: x[2 * s : 2 * s + 2], pairs)
     shown = jax.tree.map(lambda x: x[0], _with_seeds(test, np.array([seed])))
     made = ws.merge.line_front(
       pair, [quality, entropy], [shown, shown], count=config.points
     )
-    bent = ws.merge.above_chord(made.values)
-    for place, (share, value) in enumerate(
-      zip(made.weights[:, 1], made.values)
-    ):
-      line = {"quality": value[0], "diversity": value[1], "above": bent[place]}
-      yield {"seed": seed, "method": "front", "at": f"{share:.2f}"} | line
-    yield {
-      "seed": seed,
-      "method": "interpolated",
-      "above the chord": float(bent[1:-1].max()),
-      "least interior": float(bent[1:-1].min()),
-    }
+    yield from _bent(seed, made)
+
+
+def _pairs(run: runs.Run, loss: Any, starts: Stack, data: Any) -> Stack:
+  """Return two models for each seed, without and with weight on diversity."""
+  config = run.config
+  weights = jnp.tile(jnp.array([0.0, config.weight]), config.seeds)
+  return tuned(
+    run,
+    "quality",
+    loss,
+    bed.repeat(starts, 2),
+    _with_seeds(data, np.repeat(np.arange(config.seeds), 2)),
+    hyper={"weight": weights},
+    shared_data=False,
+  )
+
+
+def _bent(seed: int, made: ws.merge.Front) -> bed.Lines:
+  """Yield the points of a front, and how far its inside is off the chord."""
+  bent = ws.merge.above_chord(made.values)
+  for place, (share, value) in enumerate(zip(made.weights[:, 1], made.values)):
+    line = {"quality": value[0], "diversity": value[1], "above": bent[place]}
+    yield {"seed": seed, "method": "front", "at": f"{share:.2f}"} | line
+  yield {
+    "seed": seed,
+    "method": "interpolated",
+    "above the chord": float(bent[1:-1].max()),
+    "least interior": float(bent[1:-1].min()),
+  }
 
 
 def _with_seeds(data: Any, seeds: np.ndarray) -> Any:

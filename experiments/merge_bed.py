@@ -52,13 +52,9 @@ def build(run: runs.Run, label: str) -> Bed:
       what differs from the rest of the config}.
     label: one of `beds`; its stages are named after it.
   """
-  config = run.config.copy_and_resolve_references()
-  config.update(config.beds[label])
-  run = run._replace(config=config)
-  for name, task in config.tasks.items():
-    merge_tasks.check(name, task)
+  run = _resolved(run, label)
+  config, seeds = run.config, range(run.config.seeds)
   model, tasks = run.model(), list(config.tasks.values())
-  seeds = range(config.seeds)
   key = jax.random.fold_in(run.key, 2**21)
   keys = [jax.random.fold_in(key, seed) for seed in seeds]
 
@@ -88,6 +84,15 @@ def build(run: runs.Run, label: str) -> Bed:
   loss = losses.of(model.apply, losses.cross_entropy)
   score = losses.of(model.apply, run.metric())
   return Bed(label, run, model, loss, score, bases, experts)
+
+
+def _resolved(run: runs.Run, label: str) -> runs.Run:
+  """Return the run with the config of one bed, its tasks checked."""
+  config = run.config.copy_and_resolve_references()
+  config.update(config.beds[label])
+  for name, task in config.tasks.items():
+    merge_tasks.check(name, task)
+  return run._replace(config=config)
 
 
 def _draw(

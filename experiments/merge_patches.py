@@ -4,6 +4,8 @@
 True
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,14 +50,7 @@ def signatures(bed: Bed, seed: int) -> None:
       for group in ("a", "b")
     }
     for kind in kinds:
-      patched = [clean] + [
-        ws.merge.signatures.patch(
-          ws.merge.signatures.add(
-            ws.merge.signatures.Patched(clean), kind, found[kind, "a"], scale
-          )
-        )
-        for scale in SCALES
-      ]
+      patched = [clean, *_patched(clean, kind, found[kind, "a"])]
       for split in SPLITS:
         names = (f"{kind}, b", f"{CLEAN}, b")
         hard, easy = (_score(bed, patched, sets[split][n]) for n in names)
@@ -73,6 +68,13 @@ def signatures(bed: Bed, seed: int) -> None:
         value = _cosine(found[kind, "a"].added, found[other, "b"].added)
         said = {"corruption": kind, "layers": where, "other": other}
         bed.run.log(seed=seed, **said, cosine=float(value))
+
+
+def _patched(clean: Params, kind: str, signature: Any) -> list[Params]:
+  """Return a clean model with a signature at each scale."""
+  edit = ws.merge.signatures
+  start = edit.Patched(clean)
+  return [edit.patch(edit.add(start, kind, signature, s)) for s in SCALES]
 
 
 def _cosine(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> jax.Array:
@@ -107,11 +109,7 @@ def aligned(bed: Bed, seed: int) -> None:
       count = config.shown.test
       test = merge_tasks.draw(bed.run, part, "test", own, count)
       found[name] = _score(bed, [expert, after], test)
-    before = trees.named(expert)
-    moved = [
-      jnp.abs((x - before[p])[..., :old] if p == path else x - before[p]).max()
-      for p, x in trees.named(after).items()
-    ]
+    moved = _moved(expert, after, path, old)
     for place, state in enumerate(("before", "aligned")):
       kernel = trees.named((expert, after)[place])[path]
       norms = jnp.linalg.norm(kernel, axis=0)
@@ -121,5 +119,13 @@ def aligned(bed: Bed, seed: int) -> None:
         aligned=state,
         **{f"{name} (%)": float(x[place]) for name, x in found.items()},
         norms=float(norms[old:].mean() / norms[:old].mean()),
-        **({"moved": float(max(moved))} if place else {}),
+        **({"moved": moved} if place else {}),
       )
+
+
+def _moved(before: Params, after: Params, path: str, old: int) -> float:
+  """Return the largest change of what alignment is to leave as it is."""
+  start = trees.named(before)
+  changes = {p: x - start[p] for p, x in trees.named(after).items()}
+  changes[path] = changes[path][..., :old]
+  return max(float(jnp.abs(x).max()) for x in changes.values())

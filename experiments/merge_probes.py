@@ -113,24 +113,31 @@ def reversible(bed: Bed, seed: int) -> None:
     back = ws.merge.reconstruct(made)
     name = f"RMM, p = {basis}"
     rows[name] = models(back)
-    error = sum(
-      float(jnp.sum((x - y) ** 2))
-      for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(factors))
-    )
-    lost = sum(float(x) for x in jax.tree.leaves(made.lost))
-    whole = sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(factors))
-    bed.run.log(
-      seed=seed,
-      reversible=name,
-      stored=100 * ws.merge.stored_share(made),
-      error=error / whole,
-      mismatch=abs(error - lost) / whole,
-    )
+    said = _errors(made, back, factors)
+    bed.run.log(seed=seed, reversible=name, **said)
   rows["experts"], rows["base"] = experts, [base] * count
   found = accuracies(bed, seed, list(map(list, zip(*rows.values()))))
   for name, row in zip(rows, found):
     own = {"row": name} if name not in ("experts", "base") else {}
     bed.run.log(seed=seed, adapted=name, **own, accuracy=float(row.mean()))
+
+
+def _errors(made: Any, back: Stack, factors: Stack) -> dict[str, float]:
+  """Return what a basis stores, what it loses, and how far it says otherwise.
+
+  The loss is a share of the squares of the factors.
+  """
+  error = sum(
+    float(jnp.sum((x - y) ** 2))
+    for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(factors))
+  )
+  lost = sum(float(x) for x in jax.tree.leaves(made.lost))
+  whole = sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(factors))
+  return {
+    "stored": 100 * ws.merge.stored_share(made),
+    "error": error / whole,
+    "mismatch": abs(error - lost) / whole,
+  }
 
 
 def _factors(delta: dict[str, Any]) -> dict[str, jax.Array]:

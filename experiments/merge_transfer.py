@@ -15,55 +15,74 @@ from experiments import app, runs
 
 def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
-  import jax
-
-  import weightspace as ws
-  from experiments import fine_tuning, merge_tasks, merge_transfer_results
+  from experiments import merge_transfer_results
 
   config, model = run.config, run.model()
-  keys = [jax.random.fold_in(run.key, seed) for seed in range(config.seeds)]
-
-  def draw(task: Any, place: int, settings: Any) -> Any:
-    own = [jax.random.fold_in(key, place) for key in keys]
-    count = settings.examples
-    return ws.stack(
-      [merge_tasks.draw(run, task, "train", k, count) for k in own]
-    )
-
-  def starts(place: int, x: Any) -> Any:
-    own = [jax.random.fold_in(key, place) for key in keys]
-    return ws.stack([model.init(key, x[0, :1]) for key in own])
-
-  def train(name: str, place: int, settings: Any, begun: Any) -> Any:
-    """Train one version of the base, as the config's `base` with changes."""
-    changed = config.copy_and_resolve_references()
-    changed.base.update(settings)
-
-    def stage() -> Any:
-      data = draw(config.base.task, place, changed.base)
-      stack = starts(place, data["x"]) if begun is None else begun
-      own = run._replace(config=changed)
-      return fine_tuning.fit(own, model, "base", stack, data)
-
-    return run.members(f"base-{name}", stage)[0]
-
-  def tune(name: str, stack: Any) -> Any:
-    def stage() -> Any:
-      data = draw(config.task, 1000, config.fine)
-      return fine_tuning.fit(run, model, name, stack, data)
-
-    return run.members(f"fine-{name}", stage)[0]
-
-  old = train("old", 0, {}, None)
-  source = tune("old", old)
+  old = _trained(run, model, "old", 0, {}, None)
+  source = _tuned(run, model, "old", old)
   for place, (name, version) in enumerate(config.versions.items()):
     settings = dict(version)
-    fresh = settings.pop("fresh")
-    new = train(name, 1 + place, settings, None if fresh else old)
+    begun = None if settings.pop("fresh") else old
+    new = _trained(run, model, name, 1 + place, settings, begun)
     merge_transfer_results.measure(
-      run, model, name, (old, source, new, tune(name, new))
+      run, model, name, (old, source, new, _tuned(run, model, name, new))
     )
   merge_transfer_results.finish(run)
+
+
+def _keys(run: runs.Run, place: int) -> list[Any]:
+  """Return a key for each seed."""
+  import jax
+
+  keys = [jax.random.fold_in(run.key, s) for s in range(run.config.seeds)]
+  return [jax.random.fold_in(key, place) for key in keys]
+
+
+def _draw(run: runs.Run, task: Any, place: int, settings: Any) -> Any:
+  """Return the training data of a task for each seed, [S, N, ...]."""
+  import weightspace as ws
+  from experiments import merge_tasks
+
+  count = settings.examples
+  return ws.stack(
+    [
+      merge_tasks.draw(run, task, "train", key, count)
+      for key in _keys(run, place)
+    ]
+  )
+
+
+def _trained(
+  run: runs.Run, model: Any, name: str, place: int, settings: Any, begun: Any
+) -> Any:
+  """Train one version of the base, as the config's `base` with changes."""
+  import weightspace as ws
+  from experiments import fine_tuning
+
+  changed = run.config.copy_and_resolve_references()
+  changed.base.update(settings)
+
+  def starts(x: Any) -> Any:
+    return ws.stack([model.init(key, x[0, :1]) for key in _keys(run, place)])
+
+  def stage() -> Any:
+    data = _draw(run, changed.base.task, place, changed.base)
+    stack = starts(data["x"]) if begun is None else begun
+    own = run._replace(config=changed)
+    return fine_tuning.fit(own, model, "base", stack, data)
+
+  return run.members(f"base-{name}", stage)[0]
+
+
+def _tuned(run: runs.Run, model: Any, name: str, stack: Any) -> Any:
+  """Fine-tune one version of the base on the task."""
+  from experiments import fine_tuning
+
+  def stage() -> Any:
+    data = _draw(run, run.config.task, 1000, run.config.fine)
+    return fine_tuning.fit(run, model, name, stack, data)
+
+  return run.members(f"fine-{name}", stage)[0]
 
 
 if __name__ == "__main__":
