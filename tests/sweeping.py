@@ -119,7 +119,7 @@ def parent(process: int) -> int:
   return int(text.rpartition(")")[2].split()[1])
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=180):
   """Wait for what a test is about; return it."""
   end = time.monotonic() + seconds
   while not (found := condition()):

@@ -66,7 +66,7 @@ def test_a_task_that_is_killed_is_submitted_again(tmp_path, whole):
   options = {"config": f"{SQUARES}:seconds=2", **PYTHON}
   launcher = start(tmp_path, *LOCAL, **options)
   os.kill(parent(until(lambda: processes(tmp_path))[0]), signal.SIGKILL)
-  assert launcher.wait(60) == 0
+  assert launcher.wait(300) == 0
   assert attempts(tmp_path) == [0, 0, 0, 0]
   assert tasks(tmp_path) == 5
   settled(tmp_path, whole, *LOCAL, **PYTHON)
@@ -80,7 +80,7 @@ def test_a_task_that_is_stopped_goes_on_where_it_was(tmp_path, whole, minutes):
   launcher = start(tmp_path, *LOCAL, *more, **options)
   until(lambda: list(tmp_path.glob("*/steps/run/checkpoint.json")))
   os.kill(parent(processes(tmp_path)[0]), signal.SIGUSR2)
-  assert launcher.wait(90) == 0
+  assert launcher.wait(300) == 0
   assert attempts(tmp_path) == [0, 0, 0, 0]
   assert tasks(tmp_path) == 4
   settled(tmp_path, whole, *LOCAL, **PYTHON)

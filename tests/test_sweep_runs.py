@@ -26,7 +26,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint(tmp_path, whole):
   aside = "*/real/*/checkpoints/.weights.writing*"
   until(lambda: list(tmp_path.glob(aside)))
   os.kill(processes(tmp_path, "tests.sweeps.real")[0], signal.SIGKILL)
-  assert launcher.wait(60) == 1
+  assert launcher.wait(300) == 1
   assert list(tmp_path.glob(aside)) and attempts(tmp_path).count(-9) == 1
   assert sweep(tmp_path, *REAL, config=PAIR).returncode == 0
   assert found(tmp_path) == whole
