@@ -30,10 +30,13 @@ def draw(
         axes.loglog(xs, ys, "o-", color=colour, label=f"{method}, {name}")
       axes.set(xlabel=axis, ylabel="CPU seconds without imports")
       axes.set_title(f"By number of {axis}")
-      axes.set_xticks(xs, [f"{x / 1e6:.2g}M" if x > 1000 else x for x in xs])
+      ticks = sorted({x for points in lines.values() for x, _ in points})
+      names = [f"{x / 1e6:g}M" if x > 1000 else str(x) for x in ticks]
+      axes.set_xticks(ticks, names)
       axes.minorticks_off()
+      axes.set_ylim(top=20 * axes.get_ylim()[1])  # room for the legend
       axes.grid(True)
-      axes.legend(fontsize=8)
+      axes.legend(fontsize=8, ncols=2, loc="upper left")
 
     return on
 
