@@ -1,6 +1,6 @@
 """The page of many runs: one self-contained HTML file.
 
-The numbers lie in it as JSON; `collect.js` beside this module draws the table,
+The numbers lie in it as JSON; the scripts beside this module draw the table,
 the parallel axes and the comparison from them.  Nothing is fetched; figures of
 very many runs stay in the runs' folders beside the page.
 
@@ -22,6 +22,7 @@ from experiments import collecting
 from weightspace import report
 
 HERE = pathlib.Path(__file__).parent
+SCRIPTS = ("collect.js", "collect_compare.js")
 MOST_SEEDS = 64
 FIGURES = 16 * 2**20  # bytes that lie in the page; further ones beside it
 
@@ -90,7 +91,7 @@ def page(
   embedded = json.dumps(_data(records, pathlib.Path(root))).replace(
     "</", "<\\/"
   )
-  script = (HERE / "collect.js").read_text(encoding="utf-8")
+  script = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
   return f"""<!doctype html>
 <html lang="en">
 <head>
