@@ -7,12 +7,12 @@ lines of the file that is its argument.
 
 import sys
 
-import ray.cluster_utils
-
 SLICE = "ray.io/tpu-slice-name"
 
 
 def main(path: str) -> None:
+  import ray.cluster_utils  # not there where only doctests are looked for
+
   cluster = ray.cluster_utils.Cluster(
     initialize_head=True,
     head_node_args={"num_cpus": 1, "include_dashboard": False},
