@@ -85,8 +85,13 @@ class Meter:
 
 def _peak() -> float:
   """Return the most memory that this process had, in MiB."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak / (2**20 if sys.platform == "darwin" else 2**10)
+  try:  # what getrusage says on Linux may be the parent's
+    with open("/proc/self/status") as status:
+      lines = dict(line.split(":", 1) for line in status)
+    return int(lines["VmHWM"].split()[0]) / 2**10
+  except (OSError, KeyError):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def chosen(text: str) -> range:

@@ -19,7 +19,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 # A page may not ask for anything; these are what the browser itself would.
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
 QUIET += " --disable-background-networking --disable-component-update"
-QUIET += " --disable-sync"
+QUIET += " --disable-sync --virtual-time-budget=30000"  # pictures are decoded
 
 
 # A picture of one point.

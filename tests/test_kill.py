@@ -33,7 +33,8 @@ def finish(folder):
   lines = runs.read_lines(at / "metrics.jsonl")
   for record in (result, *lines):
     record.pop("seconds")
-  for name in ("finished", "git"):  # the clock, and a tree that is edited
+  # The clock, what this process cost, and a tree that is edited.
+  for name in ("finished", "speed", "git"):
     result.pop(name)
   result["command"] = result["command"].replace(str(folder), "")
   return result, sorted(lines, key=json.dumps), at
