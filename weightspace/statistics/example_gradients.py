@@ -41,16 +41,50 @@ def add_batch(
   count = len(jax.tree.leaves(batch["x"])[0])
   places = state["examples"] + jnp.arange(count)
   params = streams.wide(state["params"])
-  leaves, structure = jax.tree.flatten(params)
   maps = covered(linear_maps.find(apply, params, streams.example(batch["x"])))
+
+  def gradients(one: Data, place: jax.Array) -> Any:
+    own = jax.random.fold_in(key, place)
+    return _gradients(apply, params, maps, one, own, kind, samples)
+
+  found = _squares(maps, *jax.vmap(gradients)(batch, places))
+  totals, structure = jax.tree.flatten(state["sums"])
+  sums = [
+    total + found[str(n)].astype(total.dtype) if str(n) in found else total
+    for n, total in enumerate(totals)
+  ]
+  return {
+    "sums": jax.tree.unflatten(structure, sums),
+    "examples": state["examples"] + count,
+  }
+
+
+def _gradients(
+  apply: Apply,
+  params: Params,
+  maps: list[Map],
+  one: Data,
+  key: Key,
+  kind: str,
+  samples: int,
+) -> Any:
+  """Return what goes into each map of an example and the gradients behind it.
+
+  And of the parameters that no map has, by number, the squared gradients.
+  """
+  leaves, structure = jax.tree.flatten(params)
   mapped = {at.leaf for at in maps}
   others = {
     str(n): leaf
     for n, leaf in enumerate(leaves)
     if n not in mapped and jnp.issubdtype(leaf.dtype, jnp.floating)
   }
+  x = jax.tree.map(lambda a: a[None], one["x"])
+  extras = [
+    jnp.zeros(shape.shape) for shape in _outputs(apply, params, x, maps)
+  ]
 
-  def logits(extras: Any, others: Any, x: Any) -> Any:
+  def logits(extras: Any, others: Any) -> Any:
     inputs = []
 
     def visit(number: int, at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -62,37 +96,26 @@ def add_batch(
     out = linear_maps.run(apply, tree, x, maps, visit)
     return out[0].astype(jnp.float32), inputs
 
-  def gradients(one: Data, place: jax.Array) -> Any:
-    x = jax.tree.map(lambda a: a[None], one["x"])
-    extras = [
-      jnp.zeros(shape.shape) for shape in _outputs(apply, params, x, maps)
-    ]
-    out, pull, inputs = jax.vjp(
-      lambda e, o: logits(e, o, x), extras, others, has_aux=True
-    )
-    own = jax.random.fold_in(key, place)
-    rows = _cotangents(out, kind, one.get("y"), own, samples)
-    given, rest = jax.vmap(pull)(rows)
-    given = [jax.vmap(at.results)(g) for at, g in zip(maps, given)]
-    return inputs, given, jax.tree.map(lambda g: (g**2).sum(0), rest)
+  out, pull, inputs = jax.vjp(logits, extras, others, has_aux=True)
+  rows = _cotangents(out, kind, one.get("y"), key, samples)
+  given, rest = jax.vmap(pull)(rows)
+  given = [jax.vmap(at.results)(g) for at, g in zip(maps, given)]
+  return inputs, given, jax.tree.map(lambda g: (g**2).sum(0), rest)
 
-  inputs, given, rest = jax.vmap(gradients)(batch, places)
+
+def _squares(
+  maps: list[Map], inputs: list[Any], given: list[Any], rest: dict[str, Any]
+) -> dict[str, jax.Array]:
+  """Return the summed squares of a batch, by the number of the parameter."""
   found = {n: g.sum(0) for n, g in rest.items()}
-  for leaf in mapped:
+  for leaf in {at.leaf for at in maps}:
     parts = [
       (at, _expanded(at, squares.summed(x.astype(jnp.float32), g)))
       for at, x, g in zip(maps, inputs, given)
       if at.leaf == leaf
     ]
     found[str(leaf)] = products.joined(parts[0][0], parts)
-  sums = [
-    total + found[str(n)].astype(total.dtype) if str(n) in found else total
-    for n, total in enumerate(jax.tree.leaves(state["sums"]))
-  ]
-  return {
-    "sums": jax.tree.unflatten(structure, sums),
-    "examples": state["examples"] + count,
-  }
+  return found
 
 
 def _outputs(
