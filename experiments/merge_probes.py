@@ -37,6 +37,7 @@ def accuracies(bed: Bed, seed: int, models: list[list[Params]]) -> np.ndarray:
 
 
 def models_of(bed: Bed, seed: int) -> tuple[Params, list[Params]]:
+  """Return the base of a seed and its experts, one for each task."""
   count = len(bed.run.config.tasks)
   base, experts = bed.seed(seed, count)
   return base, ws.unstack(experts)

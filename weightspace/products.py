@@ -46,6 +46,7 @@ class Map(NamedTuple):
 def dot(
   named: Named, eqn: Any, label: Label, side: int, ranks: Any, x: jax.Array
 ) -> tuple[Map, jax.Array] | None:
+  """Return a matrix product as a map with its input; None for another."""
   contracted, batched = eqn.params["dimension_numbers"]
   roles = {w: FEATURE for w in contracted[side]}
   roles |= {w: BATCH for w in batched[side]}
@@ -87,6 +88,7 @@ def dot(
 def conv(
   named: Named, eqn: Any, label: Label, x: jax.Array
 ) -> tuple[Map, jax.Array] | None:
+  """Return a convolution as a map with its input; None for another."""
   numbers = eqn.params["dimension_numbers"]
   out, *contracted = numbers.rhs_spec
   window = eqn.invars[1].aval.shape

@@ -42,6 +42,7 @@ def examples(
 
 
 def losses(losses: np.ndarray, epoch: int) -> None:
+  """Raise a ValueError that names the first step and member of a NaN."""
   bad = np.argwhere(np.isnan(losses))
   if len(bad):
     step, member = bad[0]

@@ -188,6 +188,7 @@ def result(
   base: Params,
   history: np.ndarray,
 ) -> Coefficients:
+  """Return learned coefficients with the model that they make."""
   if not np.isfinite(history).all():
     first = int(np.argmin(np.isfinite(history)))
     raise ValueError(f"{what}: the loss is {history[first]} at {first}")
