@@ -27,14 +27,7 @@ import absl.logging
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import (
-  command_line,
-  hosts,
-  own,
-  profiling,
-  runs,
-  trackers,
-)
+from experiments import command_line, hosts, own, profiling, runs, trackers
 
 USAGE = command_line.USAGE  # exit codes: a wrong command line,
 NO_INPUT = getattr(os, "EX_NOINPUT", 66)  # missing data,
@@ -94,7 +87,9 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
     "command": command_line.again(),
   }
   try:
-    config, brought = _settings(flag, path.partition(":")[0])
+    profiling.chosen(values.profile)
+    trackers.check(values.tracker)
+    config, brought = settle(flag.value.to_dict(), path.partition(":")[0])
   except ValueError as error:
     return _fail(str(error), USAGE)
   at = folder(values.workdir, about["experiment"], about["name"], config)
@@ -116,12 +111,18 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
   return guard(lambda: _work(main, begun), at, values.traceback)
 
 
-def _settings(flag: Any, file: str) -> tuple[dict[str, Any], Any]:
-  """Return what a run is, and what its file brings; check other flags."""
-  profiling.chosen(flags.FLAGS.profile)
-  trackers.check(flags.FLAGS.tracker)
-  config = runs.plain(flag.value.to_dict(), "config")
-  hosts.complete(config.pop("mesh"))  # where it runs is not what it is
+def settle(given: dict[str, Any], file: str) -> tuple[dict[str, Any], Any]:
+  """Return what a run is, by which its folder is named, and its own functions.
+
+  Args:
+    given: a config.
+    file: that it is from, which may bring functions (own.py).
+
+  Raises:
+    ValueError: for a mesh that cannot be, or a value that JSON does not have.
+  """
+  config = runs.plain(given, "config")
+  hosts.complete(config.pop("mesh", None))  # where it runs is not what it is
   brought = own.functions(file)
   if brought:  # another version of the file is another run
     config["own"] = runs.digest({"file": pathlib.Path(file).read_text()})

@@ -208,7 +208,8 @@ def result(
     print(f"{claim.name} {word}: {done.stderr.strip()}", flush=True)
     return {} if skipped else None
   config = claim.config.get_config(argument[1:]).to_dict()
-  folder = app.folder(workdir, claim.experiment, name, runs.plain(config))
+  settled, _ = app.settle(config, str(claim.config.__file__))
+  folder = app.folder(workdir, claim.experiment, name, settled)
   return runs.load(folder / "result.json")
 
 
