@@ -14,7 +14,8 @@ of the stems, so many mixes share the work of the first layer.
 """
 
 import math
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -116,8 +117,20 @@ def opened(closed: Any) -> Program:
   return Program(inputs, tuple(equations), tuple(outputs), None)
 
 
-def evaluate(equations: Any, env: dict[Ref, Any], outputs: Any) -> list[Any]:
-  """Run equations in the environment `env` and return the outputs."""
+def evaluate(
+  equations: Any,
+  env: dict[Ref, Any],
+  outputs: Any,
+  rules: Mapping[str, Callable[..., Any]] = types.MappingProxyType({}),
+) -> list[Any]:
+  """Run equations in the environment `env` and return the outputs.
+
+  Args:
+    equations: of a Program, in order.
+    env: the values of those that are known.
+    outputs: Refs or constants.
+    rules: what to call, by name, in place of a primitive with one result.
+  """
   env = dict(env)
 
   def read(atom: Any) -> Any:
@@ -125,7 +138,8 @@ def evaluate(equations: Any, env: dict[Ref, Any], outputs: Any) -> list[Any]:
 
   for eqn in equations:
     params = eqn.primitive.get_bind_params(eqn.params)
-    values = eqn.primitive.bind(*map(read, eqn.inputs), **params)
+    apply = rules.get(eqn.primitive.name, eqn.primitive.bind)
+    values = apply(*map(read, eqn.inputs), **params)
     values = values if eqn.primitive.multiple_results else [values]
     env.update(zip(eqn.outputs, values))
   return [read(atom) for atom in outputs]

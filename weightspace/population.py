@@ -10,7 +10,7 @@ members.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import hypers, processes, trees
+from weightspace import convolutions, hypers, processes
 from weightspace.strategies import AXIS
 from weightspace.types import Data, Fold, Key, Loss, Params, Stack
 
@@ -86,122 +86,94 @@ def advance(
   keys: Key,
   hyper: dict[str, Any],
 ) -> tuple[Training, jax.Array]:
-  """Take the steps that `indices` lists: of one member, or of all.
-
-  Returns:
-    The new state and the losses: [S], or [M, S] unless sequential.
-  """
+  """Take the steps that `indices` lists; return states, losses [M, S]."""
+  one = convolutions.canonical(functools.partial(step, plan))
 
   def member(
     state: Training, data: Data, indices: Any, keys: Key, hyper: Any
   ) -> tuple[Training, jax.Array]:
     def body(state: Training, item: Any) -> tuple[Training, jax.Array]:
       batch = jax.tree.map(lambda x: x[item[0]], data)
-      return step(plan, state, batch, item[1], hyper)
+      return one(state, batch, item[1], hyper)
 
-    # A step by itself must not become a loop: see `choose`.
-    unroll = len(keys) if plan.loop == "step" else 1
-    return jax.lax.scan(body, state, (indices, keys), unroll=unroll)
+    return jax.lax.scan(body, state, (indices, keys))
 
-  if plan.members == "sequential":
-    return member(state, data, indices, keys, hyper)
-  axes = (0, *(None if x else 0 for x in (plan.shared_data, plan.same_order)))
-  axes += (0, 0)
-  run = jax.vmap(member, axes)
-  if plan.members == "sharded":
-    specs = tuple(jax.P() if a is None else jax.P(AXIS) for a in axes)
+  own = _own(plan)
+  run = (in_turn if plan.members == "sequential" else side_by_side)(member, own)
+  if plan.mesh is not None:
+    specs = tuple(jax.P(AXIS) if mine else jax.P() for mine in own)
     layout = dict(mesh=plan.mesh, in_specs=specs, out_specs=jax.P(AXIS))
     run = jax.shard_map(run, **layout, check_vma=False)
   return run(state, data, indices, keys, hyper)
 
 
-def spread(plan: Plan, state: Training) -> Any:
+def _own(plan: Plan) -> tuple[bool, ...]:
+  """Tell which arguments of `advance` have an axis M."""
+  return True, not plan.shared_data, not plan.same_order, True, True
+
+
+def side_by_side(member: Callable[..., Any], own: Sequence[bool]) -> Any:
+  """Return a function of members at once; `own` tells what has an axis M."""
+  return jax.vmap(member, tuple(0 if mine else None for mine in own))
+
+
+def in_turn(member: Callable[..., Any], own: Sequence[bool]) -> Any:
+  """Return a function of members one after the other: as `side_by_side`."""
+
+  def run(*args: Any) -> Any:
+    def one(mine: list[Any]) -> Any:
+      rest = iter(mine)
+      return member(*(next(rest) if o else a for o, a in zip(own, args)))
+
+    return jax.lax.map(one, [a for o, a in zip(own, args) if o])
+
+  return run
+
+
+def spread(plan: Plan, state: Training) -> Training:
   """Lay a state [M, ...] out as the strategy wants it, in memory of its own.
 
   `advance` gives the memory of its input away, so nothing may be shared with
   the caller's arrays, nor between parts of the state.
   """
-  if plan.members == "sequential":
-    return [
-      jax.tree.map(lambda x, m=m: jnp.copy(x[m]), state)
-      for m in range(trees.size(state.params))
-    ]
   state = jax.tree.map(jnp.copy, state)
-  if plan.members == "sharded":
-    state = processes.place(plan.mesh, state, jax.P(AXIS))
-  return state
+  if plan.mesh is None:
+    return state
+  return processes.place(plan.mesh, state, jax.P(AXIS))
 
 
 def place(plan: Plan, data: Data) -> Data:
   """Put the data where the members are."""
-  if plan.members != "sharded":
+  if plan.mesh is None:
     return data
   spec = jax.P() if plan.shared_data else jax.P(AXIS)
   return processes.place(plan.mesh, data, spec)
 
 
-def joined(plan: Plan, states: Any) -> Training:
-  """Return the state [M, ...], where it lies."""
-  if plan.members == "sequential":
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  return states
-
-
-def gather(plan: Plan, states: Any) -> Training:
+def gather(plan: Plan, state: Training) -> Training:
   """Undo `spread`: return the state [M, ...], in memory of its own."""
-  state = joined(plan, states)
-  if plan.members == "sharded" and processes.several():
+  if plan.mesh is not None and processes.several():
     return processes.whole(plan.mesh, state)
-  return state if state is not states else jax.tree.map(jnp.copy, states)
+  return jax.tree.map(jnp.copy, state)
 
 
 def epoch(
-  plan: Plan, states: Any, data: Data, indices: Any, keys: Key, hyper: Any
-) -> tuple[Any, np.ndarray]:
-  """Run one epoch of all members; return their states and losses [S, M]."""
-  if plan.members != "sequential":
-    given = indices, keys, hyper
-    if plan.members == "sharded":
-      given = _given(plan, *given)
-    states, losses = _steps(plan, states, data, *given)
-    return states, np.asarray(processes.whole(plan.mesh, losses)).T
-  data_of = None if plan.shared_data else data
-  own = keys, hyper, data_of, None if plan.same_order else indices
-  results = []
-  for state, (k, h, d, i) in zip(states, _members(len(states), own)):
-    d = data if plan.shared_data else d
-    i = indices if plan.same_order else i
-    results.append(_steps(plan, state, d, i, k, h))
-  states = [state for state, _ in results]
-  return states, np.stack([loss for _, loss in results], axis=1)
-
-
-def _given(plan: Plan, indices: Any, keys: Any, hyper: Any) -> Any:
-  """Put what an epoch is given where the members are."""
-  if not processes.several():
-    return indices, keys, hyper
-  put = functools.partial(processes.place, plan.mesh)
-  orders = jax.P() if plan.same_order else jax.P(AXIS)
-  return put(indices, orders), *put((keys, hyper), jax.P(AXIS))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _members(count: int, tree: Any) -> list[Any]:
-  return [jax.tree.map(lambda x, m=m: x[m], tree) for m in range(count)]
-
-
-def _steps(
   plan: Plan, state: Training, data: Data, indices: Any, keys: Key, hyper: Any
-) -> tuple[Training, jax.Array]:
-  """Run the steps of one epoch, in one program or in one each."""
-  if plan.loop == "scan":
-    return advance(plan, state, data, indices, keys, hyper)
+) -> tuple[Training, np.ndarray]:
+  """Run one epoch of all members; return their states and losses [S, M]."""
+  if plan.mesh is not None and processes.several():
+    put = functools.partial(processes.place, plan.mesh)
+    indices = put(indices, jax.P() if plan.same_order else jax.P(AXIS))
+    keys, hyper = put((keys, hyper), jax.P(AXIS))
+  steps = keys.shape[-1]
+  size = steps if plan.loop == "scan" else 1
   losses = []
-  for i in range(keys.shape[-1]):
-    part = indices[..., i : i + 1, :], keys[..., i : i + 1]
+  for i in range(0, steps, size):
+    part = indices[..., i : i + size, :], keys[..., i : i + size]
     state, loss = advance(plan, state, data, *part, hyper)
     losses.append(loss)
-  return state, jnp.concatenate(losses, -1)
+  found = processes.whole(plan.mesh, jnp.concatenate(losses, -1))
+  return state, np.asarray(found).T
 
 
 def program(

@@ -2,8 +2,8 @@
 
 Steps follow each other by `scan` (an epoch is one program) or `step` (a Python
 loop over a compiled step); members lie side by side as `sequential` (one after
-the other), `vmap`, or `sharded` over a mesh axis.  What is fastest depends on
-the model and the device, and is decided here and nowhere else.
+the other) or `vmap`; with a mesh they are `sharded` over it first.  What is
+fastest depends on the device, and is decided here and nowhere else.
 
 >>> choose("step sequential")
 ('step', 'sequential')
@@ -18,20 +18,18 @@ LOOPS = ("scan", "step")
 MEMBERS = ("sequential", "vmap", "sharded")
 
 
-def choose(
-  strategy: str, program: Any = None, mesh: Any = None, count: int = 0
-) -> tuple[str, str]:
+def choose(strategy: str, mesh: Any = None, count: int = 0) -> tuple[str, str]:
   """Return (loop, members): what is fastest here, unless the words settle it.
 
-  On the CPU, XLA runs convolutions inside a loop or under `vmap` about 30 times
-  slower than by themselves, and matrix products of one model fill the cores: so
-  convolutions are stepped, and members take turns.  An accelerator gains from
-  one program (`scan`) for all members (`vmap`).  A mesh asks for `sharded`.
+  On the CPU matrix products of one model fill the cores, and convolutions under
+  `vmap` are slow: members take turns, and a member is the same program, and the
+  same to the last bit, however many devices they are sharded over.  An
+  accelerator gains from one program for all members (`vmap`).
 
   Args:
     strategy: `auto`, or words for one or both choices, as `step vmap`.
-    program: the jaxpr of a step, which tells whether it convolves.
-    mesh: a mesh with an axis `population`.
+    mesh: a mesh with an axis `population`: members are sharded over it, and
+      each device's lie as the device wants them.
     count: M, which that axis must divide.
 
   Raises:
@@ -59,9 +57,5 @@ def choose(
       f"mesh: {mesh.shape[AXIS]} devices along {AXIS!r} for {count} models,"
       " expected as many for each"
     )
-  cpu = jax.default_backend() == "cpu"
-  slow = cpu and "conv_general_dilated" in str(program)
-  loop = "step" if slow else "scan"
-  side = "sequential" if cpu else "vmap"
-  side = side if mesh is None else "sharded"
-  return (*loops, loop)[0], (*members, side)[0]
+  side = "sequential" if jax.default_backend() == "cpu" else "vmap"
+  return (*loops, LOOPS[0])[0], (*(members - {"sharded"}), side)[0]

@@ -118,7 +118,7 @@ def fit_population(
   rows = shared_data, same_order
   plan = population.Plan(loss, tx, prepare, named, *rows, mesh=mesh)
   program = population.program(plan, stack, data, hyper, batch_size)
-  loop, members = strategies.choose(strategy, program, mesh, len(numbers))
+  loop, members = strategies.choose(strategy, mesh, len(numbers))
   plan = plan._replace(loop=loop, members=members)
   draw = functools.partial(
     draws.draw,
@@ -135,21 +135,21 @@ def fit_population(
     settings = key, hyper, numbers, batch_size, rows
     run = resume.record(stack, data, program, settings)
     done, losses, state = resume.load(checkpoint, run, state, epochs)
-  states, data = population.spread(plan, state), population.place(plan, data)
+  state, data = population.spread(plan, state), population.place(plan, data)
   work = arithmetic.operations(program) * len(numbers)
   for epoch in range(done, epochs):
     began = time.perf_counter()
     indices, keys = draw(epoch)
-    states, new = population.epoch(plan, states, data, indices, keys, hyper)
+    state, new = population.epoch(plan, state, data, indices, keys, hyper)
     _tell(time.perf_counter() - began, epoch - done, len(new), work)
     training_checks.losses(new, epoch)
     losses.append(new)
     last = epoch + 1 == epochs
     if checkpoint and (last or (epoch + 1) % checkpoint.every == 0):
-      resume.store(checkpoint, run, losses, population.joined(plan, states))
+      resume.store(checkpoint, run, losses, state)
     if on_epoch:
-      on_epoch(epoch + 1, _fitted(plan, states, losses))
-  return _fitted(plan, states, losses)
+      on_epoch(epoch + 1, _fitted(plan, state, losses))
+  return _fitted(plan, state, losses)
 
 
 def fit(
@@ -232,8 +232,8 @@ def _tell(seconds: float, epoch: int, steps: int, work: int) -> None:
 
 
 def _fitted(
-  plan: population.Plan, states: Any, losses: list[np.ndarray]
+  plan: population.Plan, state: Any, losses: list[np.ndarray]
 ) -> Fitted:
-  state = population.gather(plan, states)
+  state = population.gather(plan, state)
   averages = {n: jax.vmap(f.value)(state.folds[n]) for n, f in plan.folds}
   return Fitted(state.params, averages, np.stack(losses))
