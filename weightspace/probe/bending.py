@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import objectives, strategies, trees
+from weightspace import (
+  convolutions,
+  objectives,
+  population,
+  strategies,
+  trees,
+)
 from weightspace.segments import Bezier, Polyline
 from weightspace.types import Data, Key, Loss, Params, Stack
 
@@ -122,57 +128,30 @@ def step(
   return State(points, optimizer), jnp.asarray(value)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _many(
-  made: Settings, state: State, data: Data, keys: Key, loop: str, members: str
-) -> tuple[State, jax.Array]:
-  """Take steps [..., S] of one curve, or of all at once under vmap."""
-
-  def one(state: State, keys: Key) -> tuple[State, jax.Array]:
-    unroll = len(keys) if loop == "step" else 1
-    return jax.lax.scan(
-      lambda s, k: step(made, s, data, k), state, keys, unroll=unroll
-    )
-
-  return (
-    one(state, keys) if members == "sequential" else jax.vmap(one)(state, keys)
-  )
-
-
 def train(
   made: Settings, points: Stack, data: Data, keys: Key, steps: int
 ) -> tuple[Stack, np.ndarray]:
   """Return the trained points [M, K, ...] and the losses [M, steps]."""
+  keys = jax.vmap(lambda key: jax.random.split(key, steps))(keys)
+  members = strategies.choose("auto")[1]
+  points, losses = _many(made, points, data, keys, members)
+  return points, np.asarray(losses)
 
-  def state_of(points: Stack) -> State:
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _many(
+  made: Settings, points: Stack, data: Data, keys: Key, members: str
+) -> tuple[Stack, jax.Array]:
+  """Take steps [M, S]; return the points and the losses [M, S]."""
+  one = convolutions.canonical(functools.partial(step, made))
+
+  def curve(points: Stack, keys: Key) -> tuple[Stack, jax.Array]:
     chosen = objectives.inexact_leaves(points, "fit_curve")
     leaves = jax.tree.leaves(points)
-    return State(points, made.tx.init([leaves[n] for n in chosen]))
-
-  states = jax.vmap(state_of)(points)
-  keys = jax.vmap(lambda key: jax.random.split(key, steps))(keys)
-  first = jax.tree.map(lambda x: x[0], states)
-  program = jax.make_jaxpr(functools.partial(step, made))(
-    first, data, keys[0, 0]
-  )
-  loop, members = strategies.choose("auto", program)
-  size = 1 if loop == "step" else steps
-
-  def whole(state: State, keys: Key) -> tuple[State, np.ndarray]:
-    losses = []
-    for i in range(0, steps, size):
-      state, new = _many(
-        made, state, data, keys[..., i : i + size], loop, members
-      )
-      losses.append(np.asarray(new))
-    return state, np.concatenate(losses, -1)
-
-  if members != "sequential":
-    state, losses = whole(states, keys)
+    state = State(points, made.tx.init([leaves[n] for n in chosen]))
+    state, losses = jax.lax.scan(lambda s, k: one(s, data, k), state, keys)
     return state.points, losses
-  each = [
-    whole(jax.tree.map(lambda x, m=m: x[m], states), keys[m])
-    for m in range(len(keys))
-  ]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *(s.points for s, _ in each))
-  return stacked, np.stack([losses for _, losses in each])
+
+  in_turn = members == "sequential"
+  lay = population.in_turn if in_turn else population.side_by_side
+  return lay(curve, (True, True))(points, keys)
