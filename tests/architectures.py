@@ -229,6 +229,60 @@ def branches(p, x):
   return jax.checkpoint(lambda h: jnp.tanh(h) @ p["o"])(h)
 
 
+def split_heads(p, x):
+  y = x @ p["qkv"] + p["b"]
+  q, k, v = jnp.split(y, [12, 18], axis=-1)
+  q = q.reshape(*x.shape[:2], 4, 3)
+  k, v = (z.reshape(*x.shape[:2], 2, -1) for z in (k, v))
+  k, v = (jnp.tile(z, (1, 1, 2, 1)) for z in (k, v))
+  w = jax.nn.softmax(jnp.einsum("bthk,bshk->bhts", q, k))
+  y = jnp.einsum("bhts,bshk->bthk", w, v)
+  return y.reshape(*x.shape[:2], -1) @ p["o"]
+
+
+def rotated_pairs(p, x):
+  def rotated(y):
+    at = jnp.arange(y.shape[1])[:, None] / 10.0 ** jnp.arange(2)
+    cos, sin = jnp.cos(at)[:, None], jnp.sin(at)[:, None]
+    a, b = y[..., ::2], y[..., 1::2]
+    pair = jnp.stack([a * cos - b * sin, b * cos + a * sin], -1)
+    return pair.reshape(y.shape)
+
+  q, k, v = ((x @ p[n]).reshape(*x.shape[:2], 2, 4) for n in "qkv")
+  w = jnp.einsum("bthk,bshk->bhts", rotated(q), rotated(k))
+  y = jnp.einsum("bhts,bshk->bthk", jax.nn.softmax(w), v)
+  return y.reshape(*x.shape[:2], -1) @ p["o"]
+
+
+def gated_pairs(p, x):
+  y = x @ p["up"]
+  return (jax.nn.silu(y[..., ::2]) * y[..., 1::2]) @ p["down"]
+
+
+def stacked(p, x):
+  h = jnp.stack([jnp.tanh(x @ p["a"]), jnp.tanh(x @ p["b"])], axis=1)
+  first, second = jnp.unstack(h, axis=1)
+  return jnp.einsum("bkd,kdo->bo", h, p["m"]) + first * second @ p["o"]
+
+
+def windows(p, x):
+  y = conv(x, p["in"])
+  w = y.reshape(-1, 2, 4, 2, 4, 6).transpose(0, 1, 3, 2, 4, 5)
+  w = jnp.roll(w.reshape(-1, 16, 6), 3, axis=1)
+  w = w + jnp.tanh(w @ p["a"]) @ p["b"]
+  w = w.reshape(-1, 2, 2, 4, 4, 6).transpose(0, 1, 3, 2, 4, 5)
+  return w.reshape(y.shape).mean((1, 2)) @ p["out"]
+
+
+def positions(p, x):
+  h = p["table"][x] + p["at"][: x.shape[1]]
+  return (h + jnp.tanh(h @ p["w"]) @ p["v"]) @ p["out"]
+
+
+def fourier(p, x):
+  return jnp.tanh(jnp.fft.fft(x @ p["a"], axis=1).real) @ p["b"]
+
+
 def ordered(p, x):
   h = jnp.cumsum(x @ p["a"], -1)
   return jnp.sort(x @ p["c"], -1) @ p["d"] + h @ p["b"]
@@ -289,6 +343,18 @@ CASES = {
                X, [(2,), (5,)]),
   "branches": (branches, {"a": (6, 5), "w": (5, 4), "v": (5, 4), "o": (4, 2)},
                X, [(4,), (5,)]),
+  "split_heads": (split_heads, {"qkv": (6, 24), "b": (24,), "o": (12, 6)},
+                  STEPS, [(2,), (2, 2), (2, 3), (2, 3)]),
+  "rotated_pairs": (rotated_pairs, {"q": (6, 8), "k": (6, 8), "v": (6, 8),
+                    "o": (8, 6)}, STEPS, [(2,), (2, 4)]),
+  "gated_pairs": (gated_pairs, {"up": (6, 10), "down": (5, 2)}, X, [(5,)]),
+  "stacked": (stacked, {"a": (6, 4), "b": (6, 4), "m": (2, 4, 3), "o": (4, 3)},
+              X, [(4,)]),
+  "windows": (windows, {"in": (1, 1, 2, 6), "a": (6, 5), "b": (5, 6),
+              "out": (6, 2)}, IMAGES, [(5,), (6,)]),
+  "positions": (positions, {"table": (5, 4), "at": (8, 4), "w": (4, 6),
+                "v": (6, 4), "out": (4, 2)}, TOKENS, [(4,), (6,)]),
+  "fourier": (fourier, {"a": (6, 4), "b": (4, 2)}, STEPS, None),
   "ordered": (ordered, {"a": (6, 4), "b": (4, 2), "c": (6, 3), "d": (3, 2)}, X,
               None),
 }  # fmt: skip

@@ -136,6 +136,10 @@ def test_pins_name_their_primitive():
   assert pins["block_0/attention/query/kernel:2"] == "iota"  # rotary positions
   assert pins["embed/embedding:0"] == "gather"
 
+  apply, params, x, _ = architectures.build("positions")
+  axes = match.trace_axes(apply, params, x)
+  assert axes.tree["at"].startswith("8 ")  # rows that these tokens do not reach
+
   def unsupported(p, x):
     return jnp.linalg.inv(p["w"]) @ (p["v"] @ x)
 

@@ -16,7 +16,7 @@ from weightspace.match.values import Rule, Value, Walk
 
 # Whole numbers stay what they are under these.
 CARRY = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "copy"}
-CARRY |= {"expand_dims", "convert_element_type", "stop_gradient"}
+CARRY |= {"expand_dims", "convert_element_type", "stop_gradient", "tile"}
 
 
 def iota(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
@@ -64,6 +64,7 @@ def select(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
 def argument(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """An argmax points into the axis that it reduces."""
   x, gone = given[0], eqn.params["axes"]
+  walk.spent.append(x.dims[gone[0]])
   dims = tuple(d for a, d in enumerate(x.dims) if a not in gone)
   return [Value(dims, x.dims[gone[0]])]
 
@@ -71,6 +72,7 @@ def argument(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
 def top_k(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """The best k, in order of size, point into the axis."""
   x, axis = given[0], eqn.params.get("axis", -1) % len(given[0].dims)
+  walk.spent.append(x.dims[axis])
   count = terms.fresh(walk.forest, eqn.params["k"], "top_k")
   dims = (*x.dims[:axis], count, *x.dims[axis + 1 :])
   return [Value(dims), Value(dims, x.dims[axis])]
@@ -82,6 +84,7 @@ def sort(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   for other in given[1:]:
     values.unify(walk, given[0], other, "sort")
   old = given[0].dims[axis]
+  walk.spent.append(old)
   new = terms.fresh(forest, values.size(walk, old), "sort")
   dims = (*given[0].dims[:axis], new, *given[0].dims[axis + 1 :])
   for value in given[: eqn.params["num_keys"]]:
@@ -167,5 +170,6 @@ RULES: dict[str, Rule] = {
   "sort": sort,
   "top_k": top_k,
 }
-RULES |= {f"scatter{kind}": scatter for kind in ("", "-add", "_add", "_mul",
-                                                 "_min", "_max")}  # fmt: skip
+KINDS = ("", "-add", "-mul", "-sub", "-min", "-max", "_add", "_mul", "_sub")
+KINDS += ("_min", "_max")  # jax versions spell them differently
+RULES |= {f"scatter{kind}": scatter for kind in KINDS}

@@ -10,17 +10,17 @@ from weightspace.match.terms import Term
 from weightspace.match.values import Rule, Use, Value, Walk
 
 ELEMENTWISE = set(
-  """abs acos acosh add add_any and asin asinh atan atan2 atanh
-  bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj copy copy_p cos cosh
-  convert_element_type device_put digamma div eq erf erf_inv erfc exp exp2
-  expm1 floor ge gt igamma igammac imag integer_pow is_finite le lgamma log
-  log1p logistic lt max min mul name ne neg nextafter not or pcast
-  population_count pow
-  psum_invariant pvary real reduce_precision regularized_incomplete_beta rem
-  round rsqrt select_n shard_alike sharding_constraint shift_left
-  shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
-  stop_gradient sub tan tanh to_edtype xor polygamma zeta
-  optimization_barrier""".split()
+  """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e
+  bessel_i1e cbrt ceil clamp clz complex conj convert_element_type copy copy_p
+  cos cosh device_put digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge
+  gt igamma igammac imag integer_pow is_finite layout_constraint le lgamma log
+  log1p log2 logistic lt max min mul name ne neg nextafter not
+  one_minus_square optimization_barrier or pcast polygamma polynomial
+  population_count pow psum_invariant pvary real reduce_precision
+  regularized_incomplete_beta rem reshard round rsqrt select_n shard_alike
+  sharding_constraint shift_left shift_right_arithmetic shift_right_logical
+  sign sin sinh sqrt square stop_gradient sub tan tanh to_edtype xor
+  zeta""".split()
 )
 
 
@@ -51,6 +51,7 @@ def dot(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   # An inner unit may depend on a block only if the block is the same one on
   # both sides: hence axes met in a contraction are met without the free ones.
   values.record(walk, batch + tuple(a.dims[i] for i in left))
+  walk.spent.extend(a.dims[i] for i in left)
   _use(walk, eqn, given, (left, right))
   free = [
     d
@@ -101,6 +102,7 @@ def _still(eqn: Equation, place: int) -> bool:
 def _channels(walk: Walk, x: Term, k: Term, out: Term, n: int) -> None:
   """Equate the channels of the input with those that each group reads."""
   forest, why = walk.forest, "conv_general_dilated"
+  walk.spent.append(x)
   if n == 1:
     equations.unify(forest, x, k, why)
     return values.record(walk, (x,))
@@ -127,6 +129,7 @@ def reduce(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
     values.pin_content(walk, value)
   for other in arrays[1:]:
     values.unify(walk, arrays[0], other, eqn.primitive.name)
+  walk.spent.extend(arrays[0].dims[a] for a in gone)
   dims = tuple(d for a, d in enumerate(arrays[0].dims) if a not in gone)
   return [Value(dims) for _ in eqn.outputs]
 
@@ -154,6 +157,15 @@ def cumulative(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   return [Value(given[0].dims)]
 
 
+def fourier(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
+  """The last axes have an order; the others stay."""
+  x, count = given[0], len(eqn.params["fft_lengths"])
+  for d in x.dims[-count:]:
+    terms.pin(walk.forest, d, "fft")
+  new = values.known(walk, values.shape_of(eqn)[-count:], "fft").dims
+  return [Value((*x.dims[:-count], *new))]
+
+
 def unknown(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """Pin all that a primitive without a rule touches."""
   name = eqn.primitive.name
@@ -173,3 +185,4 @@ for kind in ("sum", "max", "min", "prod", "and", "or", "xor"):
 for kind in ("", "_sum", "_max", "_min"):
   RULES[f"reduce_window{kind}"] = window
 RULES |= {"dot_general": dot, "conv_general_dilated": conv, "reduce": reduce}
+RULES["fft"] = fourier

@@ -7,6 +7,9 @@ output values; on the way it equates and pins axes.
 ['broadcast_in_dim', 'concatenate', 'dynamic_slice']
 """
 
+import math
+from collections.abc import Iterator, Sequence
+
 from weightspace.graph import Equation, Ref
 from weightspace.match import equations, terms, values
 from weightspace.match.terms import ONE, Term
@@ -32,29 +35,54 @@ def broadcast(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
 def reshape(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """The factors of all axes, in order, are dealt out again."""
   x, shape = given[0], eqn.params["new_sizes"]
-  dims = None if eqn.params.get("dimensions") else _deal(walk, x.dims, shape)
-  if dims is None:
+  if eqn.params.get("dimensions") or 0 in shape:
     values.pin(walk, x._replace(content=None), "reshape")
     return [_keep(x, values.known(walk, shape, "reshape").dims)]
-  return [_keep(x, dims)]
+  return [_keep(x, _deal(walk, x.dims, shape))]
 
 
 def _deal(
   walk: Walk, dims: tuple[Term, ...], shape: tuple[int, ...]
-) -> tuple[Term, ...] | None:
-  """Return the new axes; None where they cut across the old ones."""
-  if 0 in shape:
-    return None
-  left, result = terms.product(dims), []
-  for n in shape:
-    halves = equations.split_product(
-      walk.forest, values.resolve(walk, left), n, "reshape"
-    )
-    if halves is None:
-      return None
-    result.append(halves[0])
-    left = halves[1]
+) -> tuple[Term, ...]:
+  """Return the new axes; fixed ones where they cut across the old ones."""
+  result: list[Term] = []
+  for old, new in _stretches([values.size(walk, d) for d in dims], shape):
+    left, found = terms.product(dims[k] for k in old), []
+    for j in new:
+      halves = equations.split_product(
+        walk.forest, values.resolve(walk, left), shape[j], "reshape"
+      )
+      if halves is None:
+        break
+      found.append(halves[0])
+      left = halves[1]
+    else:
+      result += found
+      continue
+    for k in old:
+      terms.pin(walk.forest, dims[k], "reshape")
+    result += [terms.fresh(walk.forest, shape[j], "reshape") for j in new]
   return tuple(result)
+
+
+def _stretches(
+  old: Sequence[int], new: Sequence[int]
+) -> Iterator[tuple[range, range]]:
+  """Yield the shortest runs of axes that hold the same entries.
+
+  >>> list(_stretches([2, 3, 4], [6, 2, 2]))
+  [(range(0, 2), range(0, 1)), (range(2, 3), range(1, 3))]
+  """
+  i = j = 0
+  while i < len(old) or j < len(new):
+    first, then = i, j
+    i, j = min(i + 1, len(old)), min(j + 1, len(new))
+    while math.prod(old[first:i]) != math.prod(new[then:j]):
+      if math.prod(old[first:i]) < math.prod(new[then:j]):
+        i += 1
+      else:
+        j += 1
+    yield range(first, i), range(then, j)
 
 
 def transpose(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
@@ -92,6 +120,36 @@ def concatenate(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   return [Value(dims)]
 
 
+def stack(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
+  """A new axis of single units; the others are the same."""
+  axis, first = eqn.params["axis"], given[0]
+  for value in given:
+    values.pin_content(walk, value)
+    values.unify(walk, first, value, "stack")
+  whole = terms.total([ONE] * len(given))
+  return [Value((*first.dims[:axis], whole, *first.dims[axis:]))]
+
+
+def unstack(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
+  """As slices of single units."""
+  x, axis = given[0], eqn.params["axis"]
+  values.pin_content(walk, x)
+  for k in range(len(eqn.outputs)):
+    cut(walk, x.dims[axis], k, k + 1, "unstack")
+  dims = (*x.dims[:axis], *x.dims[axis + 1 :])
+  return [Value(dims) for _ in eqn.outputs]
+
+
+def tile(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
+  """Copies come before the units of an axis; nothing changes along them."""
+  x = given[0]
+  dims = (
+    terms.product([terms.fresh(walk.forest, n), values.resolve(walk, d)])
+    for d, n in zip(x.dims, eqn.params["reps"])
+  )
+  return [_keep(x, tuple(dims))]
+
+
 def cut(walk: Walk, term: Term, start: int, stop: int, why: str) -> Term:
   """Return the units from `start` to `stop` of an axis."""
   if (start, stop) == (0, values.size(walk, term)):
@@ -112,6 +170,18 @@ def _drop(walk: Walk, term: Term, count: int, why: str) -> Term:
   return terms.fresh(walk.forest, count, why)
 
 
+def _strided(walk: Walk, term: Term, start: int, stride: int, n: int) -> Term:
+  """Return every `stride`-th unit: one place of blocks, where these fit."""
+  if start < stride and n * stride == values.size(walk, term):
+    halves = equations.split_product(
+      walk.forest, values.resolve(walk, term), n, "slice"
+    )
+    if halves is not None:
+      terms.pin(walk.forest, halves[1], "slice")
+      return halves[0]
+  return _drop(walk, term, n, "slice")
+
+
 def slice_(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   """A stretch of an axis cuts it into a sum."""
   x, p = given[0], eqn.params
@@ -119,7 +189,7 @@ def slice_(walk: Walk, eqn: Equation, given: list[Value]) -> list[Value]:
   dims = tuple(
     cut(walk, d, start, stop, "slice")
     if stride == 1
-    else _drop(walk, d, n, "slice")
+    else _strided(walk, d, start, stride, n)
     for d, start, stop, stride, n in zip(
       x.dims, p["start_indices"], p["limit_indices"], strides,
       values.shape_of(eqn)
@@ -202,7 +272,10 @@ RULES: dict[str, Rule] = {
   "slice": slice_,
   "split": split,
   "squeeze": squeeze,
+  "stack": stack,
+  "tile": tile,
   "transpose": transpose,
+  "unstack": unstack,
   "dynamic_slice": dynamic_slice,
   "dynamic_update_slice": dynamic_update_slice,
 }

@@ -87,6 +87,7 @@ def analyse(apply: Callable[..., Any], params: Params, *inputs: Any) -> Traced:
     tuple(values.resolve(walk, d) for d in value.dims)
     for value in given[:count]
   ]
+  _pin_unused(walk, resolved)
   parents = _parents(walk, resolved)
   resolved, joined = _fused(walk, resolved, parents)
   names = naming.names(walk, trees.names(params), resolved, parents)
@@ -118,26 +119,50 @@ def _scopes(walk: Walk) -> dict[int, set[int]]:
   An atom that is met twice at once is no block: which one would be meant?
   """
   scopes: dict[int, set[int]] = {}
+
+  def visit(term: Any, around: set[int], others: list[int]) -> None:
+    found = terms.factors(term)
+    near = around | {f for f in found if isinstance(f, int)}
+    for place, factor in enumerate(found):
+      beside = found[:place] + found[place + 1 :]
+      rest = others + [a for f in beside for a in terms.atoms(f)]
+      if isinstance(factor, int):
+        scope = {a for a in near if rest.count(a) == 1 and a != factor}
+        scopes[factor] = scopes.get(factor, scope) & scope
+      else:  # parts of a sum are never met at once
+        for part in terms.parts(factor):
+          visit(part, near, rest)
+
   for dims in dict.fromkeys(
     tuple(values.resolve(walk, d) for d in dims) for dims in walk.seen
   ):
-    whole = [a for d in dims for a in terms.atoms(d)]
-    once = {a for a in whole if whole.count(a) == 1}
     top = {f for d in dims for f in terms.factors(d) if isinstance(f, int)}
-
-    def visit(term: Any, around: set[int], once: set[int] = once) -> None:
-      inner = {f for f in terms.factors(term) if isinstance(f, int)}
-      for factor in terms.factors(term):
-        if isinstance(factor, int):
-          scope = ((around | inner) & once) - {factor}
-          scopes[factor] = scopes.get(factor, scope) & scope
-        else:
-          for part in terms.parts(factor):
-            visit(part, around | inner)
-
-    for d in dims:
-      visit(d, top)
+    for place, d in enumerate(dims):
+      others = dims[:place] + dims[place + 1 :]
+      visit(d, top, [a for other in others for a in terms.atoms(other)])
   return scopes
+
+
+def _pin_unused(walk: Walk, leaves: list[Any]) -> None:
+  """Fix the parts of parameters that this program never reads.
+
+  It may with other inputs: rows of a table of positions beyond the length that
+  was traced.
+  """
+  seen = {d for dims in walk.seen for d in dims}
+  used = {
+    factor
+    for d in seen
+    for factor in terms.factors(values.resolve(walk, d))
+    if isinstance(factor, int)
+  }
+  for term in walk.spent:
+    used.update(terms.atoms(values.resolve(walk, term)))
+  for dims in leaves:
+    for d in dims:
+      for atom in terms.atoms(d):
+        if atom not in used:
+          terms.pin(walk.forest, atom, "not used")
 
 
 def _parents(walk: Walk, leaves: list[Any]) -> dict[int, list[int]]:

@@ -44,6 +44,7 @@ class Walk(NamedTuple):
   forest: Forest
   seen: list[tuple[Term, ...]]  # axes that were met together
   uses: list[Use]
+  spent: list[Term]  # axes that a sum or a choice runs over
   context: tuple[Term, ...] = ()  # the steps of the scans around
 
 
@@ -52,7 +53,7 @@ Rule = Callable[[Walk, graph.Equation, list[Value]], list[Value]]
 
 def begin() -> Walk:
   """Return an analysis of nothing yet."""
-  return Walk(Forest([], [], []), [], [])
+  return Walk(Forest([], [], []), [], [], [])
 
 
 def known(
