@@ -135,8 +135,11 @@ def place(mesh: Any, tree: Any, spec: Any) -> Any:
 
 
 def whole(mesh: Any, tree: Any) -> Any:
-  """Return arrays that lie on a mesh as arrays of every process's own."""
-  if not several():
+  """Return arrays that lie on a mesh as arrays of every process's own.
+
+  Without a mesh they are that already.
+  """
+  if mesh is None or not several():
     return tree
   same = jax.NamedSharding(mesh, jax.P())
   found = jax.jit(lambda x: x, out_shardings=same)(tree)
