@@ -44,6 +44,18 @@ def test_a_planted_permutation_is_found(name):
   assert found.trace == sorted(found.trace)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_recurrent_layer_of_few_inputs_is_found(seed):
+  shapes = {"in": (1, 64), "h": (64, 64), "b": (64,), "out": (64, 4)}
+  random = np.random.default_rng(seed)
+  params = {n: random.normal(size=s).astype("f") for n, s in shapes.items()}
+  tree = {"in": "1 u", "h": "u u", "b": "u", "out": "u 4"}
+  axes = match.Axes(tree, {"u": 64}, {"out:1": "output"})
+  b = match.permute(axes, match.random(axes, params, jax.random.key(0)), params)
+  found = match.match_weights(axes, params, b)
+  problems.close(match.permute(axes, found.perm, b), params, 0, 0)
+
+
 @pytest.mark.parametrize("name", ["mlp", "heads_einsum", "rnn", "group_norm"])
 def test_equal_models_and_ties_stay(name):
   apply, params, x, _ = architectures.build(name)

@@ -40,15 +40,21 @@ class Descent(NamedTuple):
 
 
 def gains(
-  plan: Plan, a: list[Any], b: list[Any], name: str, known: Known
+  plan: Plan,
+  a: list[Any],
+  b: list[Any],
+  name: str,
+  known: Known,
+  groups: list[tuple[Place, ...]] | None = None,
 ) -> Any:
   """Return [*blocks, n, n]: what each unit gains at each place.
 
   A product changes only with the other names of its piece (see `forget`);
   `known` keeps those that are no larger than the piece, or that never change.
+  Over some `groups` of places, all of the name's when left out.
   """
   total, own = None, known.setdefault(name, {})
-  for group in plan.groups[name]:
+  for group in plan.groups[name] if groups is None else groups:
     part = own.get(group)
     if part is None:
       part = sum(_product(plan, a, b, name, place) for place in group)
@@ -109,15 +115,14 @@ def descend(
       if name not in dirty:
         continue
       dirty.discard(name)
-      step = nested.step if plan.inner[name] else _step
-      change, gain = step(plan, a, b, name, solver, clock, known)
-      solves += 1
-      if not change:
-        continue
-      touched = sorted({k for n in change for k, _ in plan.places[n]})
-      gain, accepted = _apply(plan, a, b, change, touched, gain)
-      if accepted:
+      changes = _changes(plan, a, b, name, solver, clock, known)
+      solves += len(changes)
+      tried = [_tried(plan, a, b, change, gain) for change, gain in changes]
+      gain, change, moved = max(tried, key=lambda t: t[0])
+      if gain > 0:
         now += gain
+        for k, x in moved.items():
+          b[k] = x
         forget(plan, known, change)
         perm = _compose(plan, perm, change)
         dirty |= set().union(*(plan.near[n] for n in change))
@@ -138,6 +143,33 @@ def _identity(plan: Plan) -> Perm:
   }
 
 
+def _changes(
+  plan: Plan,
+  a: Any,
+  b: Any,
+  name: str,
+  solver: str,
+  clock: dict[str, float],
+  known: Known,
+) -> list[tuple[Perm, float]]:
+  """Return changes of one name, and what each gains or seems to.
+
+  Of a name twice on one piece what the other pieces say by themselves is a
+  second choice: with many units and few inputs the linearisation at a wrong
+  order drowns it.
+  """
+  if plan.inner[name]:
+    return [nested.step(plan, a, b, name, solver, clock, known)]
+  groups = plan.groups[name]
+  once = [
+    group
+    for group in groups
+    if all(plan.pieces[k].labels.count(name) == 1 for k, _ in group)
+  ]
+  choices = [groups, once] if 0 < len(once) < len(groups) else [groups]
+  return [_step(plan, a, b, name, solver, clock, known, g) for g in choices]
+
+
 def _step(
   plan: Plan,
   a: Any,
@@ -146,10 +178,11 @@ def _step(
   solver: str,
   clock: dict[str, float],
   known: Known,
+  groups: list[tuple[Place, ...]],
 ) -> tuple[Perm, float]:
   """Return the best change of one name, and what it gains."""
   began = time.perf_counter()
-  found = gains(plan, a, b, name, known)
+  found = gains(plan, a, b, name, known, groups)
   middle = time.perf_counter()
   moves = assignment.solve(found, solver)
   clock["products"] += middle - began
@@ -165,15 +198,16 @@ def _step(
   return {name: np.stack(rows).reshape(moves.shape)}, total
 
 
-def _apply(
-  plan: Plan, a: Any, b: Any, change: Perm, touched: list[int], gain: float
-) -> tuple[float, bool]:
-  """Reorder the pieces of b; where the gain was a guess, only if it is one.
+def _tried(
+  plan: Plan, a: Any, b: Any, change: Perm, gain: float
+) -> tuple[float, Perm, dict[int, Any]]:
+  """Reorder the pieces of b: return what that gains, the change, the pieces.
 
   A name twice on one piece makes the objective quadratic, and its assignment a
-  linearisation.
+  linearisation: the gain is a guess then, and counts only if it is one.
   """
   xp: Any = np if isinstance(b[0], np.ndarray) else jnp
+  touched = sorted({k for n in change for k, _ in plan.places[n]})
   guess = any(
     sum(label in change for label in plan.pieces[k].labels) > 1 for k in touched
   )
@@ -183,11 +217,8 @@ def _apply(
   if guess:
     before = objective(a, b, touched)
     gain = objective(a, moved, touched) - before  # type: ignore[arg-type]
-    if not gain > 1e-9 * abs(before):
-      return 0.0, False
-  for k, x in moved.items():
-    b[k] = x
-  return gain, True
+    gain = gain if gain > 1e-9 * abs(before) else 0.0
+  return gain, change, moved
 
 
 def _compose(plan: Plan, perm: Perm, change: Perm) -> Perm:

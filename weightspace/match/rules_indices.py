@@ -170,6 +170,8 @@ RULES: dict[str, Rule] = {
   "sort": sort,
   "top_k": top_k,
 }
-KINDS = ("", "-add", "-mul", "-sub", "-min", "-max", "_add", "_mul", "_sub")
-KINDS += ("_min", "_max")  # jax versions spell them differently
-RULES |= {f"scatter{kind}": scatter for kind in KINDS}
+# Versions of jax spell them differently.
+KINDS = [
+  f"{dash}{kind}" for dash in "-_" for kind in "add mul sub min max".split()
+]
+RULES |= {f"scatter{kind}": scatter for kind in ("", *KINDS)}
