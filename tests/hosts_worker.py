@@ -12,6 +12,7 @@ import optax
 
 from experiments import hosts
 from weightspace import checkpoints, match, mixes, processes, startup, train
+from weightspace.match import frank_wolfe
 
 MEMBERS, EXAMPLES = 8, 24
 
@@ -52,6 +53,10 @@ def main(folder: pathlib.Path, epochs: int) -> None:
   first, *rest = [{"v": row} for row in stack["v"]]
   pairs = match.match_pairs(axes, first, rest, jax.random.key(2))
   tree["perms"] = np.stack([pair.perm["hidden"] for pair in pairs])
+  frank_wolfe.SHARED = 0  # models of any size
+  axes = match.Axes({"v": "hidden", "w": "5 hidden"}, {"hidden": 16}, {})
+  many = match.match_many(axes, jax.tree.map(lambda x: x[:4], stack))
+  tree["many"] = np.stack([perm["hidden"] for perm in many])
   checkpoints.save(folder / f"after{epochs}", tree, overwrite=True)
   assert processes.gather("x") == ["x"] * jax.process_count()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from sweeping import newest, until, watched
 
 from experiments import hosts, runs
 from weightspace import checkpoints, processes, startup
@@ -37,9 +39,9 @@ def environments(count, devices):
   ]
 
 
-def together(words, count, devices):
-  """Run a command on so many hosts; return their codes and what they said."""
-  started = [
+def begun(words, count, devices):
+  """Start a command on so many hosts."""
+  return [
     subprocess.Popen(
       [sys.executable, *words[process % len(words)]],
       env=env,
@@ -50,6 +52,14 @@ def together(words, count, devices):
     )
     for process, env in enumerate(environments(count, devices))
   ]
+
+
+def together(words, count, devices):
+  """Run a command on so many hosts; return their codes and what they said."""
+  return ended(begun(words, count, devices))
+
+
+def ended(started):
   said = [process.communicate(timeout=240)[0] for process in started]
   return [process.returncode for process in started], said
 
@@ -72,6 +82,7 @@ def test_a_population_is_the_same_on_any_devices_and_hosts(tmp_path):
   found = {at: trained(tmp_path / f"{at}", 3, *at) for at in layouts}
   for tree in found.values():
     close(tree, found[1, 1])
+    np.testing.assert_array_equal(tree["many"], found[1, 1]["many"])
   # On as many devices a member is computed alike, whoever they belong to.
   jax.tree.map(np.testing.assert_array_equal, found[2, 2], found[1, 4])
   jax.tree.map(np.testing.assert_array_equal, found[2, 4], found[1, 8])
@@ -131,9 +142,40 @@ def test_a_run_on_two_hosts_is_a_run_on_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_that_is_killed_on_two_hosts_goes_on_elsewhere(tmp_path):
+  """Saved by both hosts; gone on with by two others, and by one."""
+  long = "--config.seeds=1", "--config.members.epochs=40"
+  alone = together([experiment(tmp_path / "1", *long)], 1, 1)
+  assert alone[0] == [0], alone[1]
+  moved = tmp_path / "moved"
+  words = experiment(moved, *long, "--save_every=0.001")
+  for at, last in (((2, 2), "epoch-000003"), ((2, 1), "epoch-000010")):
+    left = newest(moved)
+    started = begun([words], *at)
+    until(lambda: newest(moved) > last or started[0].poll())  # noqa: B023
+    for process in started:
+      process.kill()
+    codes, said = ended(started)
+    assert codes == [-signal.SIGKILL] * 2 and "anew" not in "".join(said), said
+    assert left < last < newest(moved) < "epoch-000040"
+  left = newest(moved)
+  started = begun([words], 1, 8)
+  seen = watched(started, moved)
+  codes, said = ended(started)
+  assert codes == [0], said
+  assert left < min(seen) and max(seen) == "epoch-000040"
+  same(lines(moved), lines(tmp_path / "1"))
+  assert not list(moved.rglob(".*"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "more, reason",
   [
+    (
+      [["--save_every=1"], ["--save_every=2"]],
+      "hosts disagree on save_every: 1.0 in process 0, 2.0 in process 1",
+    ),
     (
       [["--config.seeds=2"], ["--config.seeds=3"]],
       "hosts disagree on ",

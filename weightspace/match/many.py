@@ -4,6 +4,10 @@ Pairwise permutations need not agree when they are chained; permutations of
 every model to a common universe do by construction, and model i goes to model
 j by the inverse of j's after i's own.
 
+Several processes that call this together share out what is independent: the
+matches to the first model, the assignments and the line search of each step of
+Frank-Wolfe, and the two polishes.  Each returns what one process alone would.
+
 >>> from weightspace.match.axes import Axes
 >>> axes = Axes({"w": "a"}, {"a": 2}, {})
 >>> stack = {"w": np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])}
@@ -16,6 +20,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from weightspace import processes
 from weightspace.match import (
   descent,
   fitting,
@@ -51,7 +56,8 @@ def match_many(
     method: "frank_wolfe" (C2M3): from every model matched to the first,
       Frank-Wolfe on all at once, rounded, then polished by the other method; or
       "merge_many" (Git Re-Basin): each model in turn matched to the sum of the
-      others, until none moves, from where they are.
+      others, until none moves, from where they are (one after the other: each
+      process does all of it).
     rounds: at most so many turns through the models.
     solver: "scipy" or "optax".
 
@@ -81,10 +87,14 @@ def match_many(
   pairs = weights.match_pairs(axes, models[0], models[1:], solver=solver)
   starts = [one, *(pair.perm for pair in pairs)]
   relaxed = frank_wolfe.frank_wolfe(axes, models, starts, solver=solver)
-  candidates = [
-    polish(axes, models, begin, key, rounds, solver)
-    for begin in (starts, relaxed)
-  ]
+  begins = starts, relaxed
+
+  def polished(numbers: Sequence[int]) -> list[list[Perm]]:
+    return [
+      polish(axes, models, begins[n], key, rounds, solver) for n in numbers
+    ]
+
+  candidates = processes.each(polished, len(begins))
   return common(max(candidates, key=lambda p: together(axes, models, p)))
 
 
