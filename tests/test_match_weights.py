@@ -44,13 +44,12 @@ def test_a_planted_permutation_is_found(name):
   assert found.trace == sorted(found.trace)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_recurrent_layer_of_few_inputs_is_found(seed):
-  shapes = {"in": (1, 64), "h": (64, 64), "b": (64,), "out": (64, 4)}
+  shapes = {"in": (1, 64), "h": (64, 64), "out": (64, 1)}
   random = np.random.default_rng(seed)
   params = {n: random.normal(size=s).astype("f") for n, s in shapes.items()}
-  tree = {"in": "1 u", "h": "u u", "b": "u", "out": "u 4"}
-  axes = match.Axes(tree, {"u": 64}, {"out:1": "output"})
+  axes = match.Axes({"in": "1 u", "h": "u u", "out": "u 1"}, {"u": 64}, {})
   b = match.permute(axes, match.random(axes, params, jax.random.key(0)), params)
   found = match.match_weights(axes, params, b)
   problems.close(match.permute(axes, found.perm, b), params, 0, 0)
