@@ -56,6 +56,9 @@ def run(main: Callable[[runs.Run], None]) -> None:
   flags.DEFINE_string(
     "profile", "", "Trace all stages, or those computed in a range: 2:4."
   )
+  flags.DEFINE_float(
+    "save_every", 60.0, "Save training every so many seconds; 0: not.", 0.0
+  )
   flags.DEFINE_enum(
     "tracker", None, [*trackers.PACKAGES], "Log to another tool too."
   )
@@ -101,7 +104,9 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
       print(f"done: {measured}\npage: {at / 'report.html'}")
       return 0
     begun = _begin_all(at, flag.value, config, about, values.data_dir)
-    begun = begun._replace(own=brought, download=values.download)
+    begun = begun._replace(
+      own=brought, download=values.download, save_every=values.save_every
+    )
   except (ValueError, OSError) as error:
     return _fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -147,7 +152,8 @@ def _begin_all(
   startup.start(flags.FLAGS.distributed)
   if not processes.several():
     return begin(at, *given)
-  hosts.agree({"at": at.name, "config": config | {"mesh": dict(flag.mesh)}})
+  here = {"at": at.name, "save_every": flags.FLAGS.save_every}
+  hosts.agree({**here, "config": config | {"mesh": dict(flag.mesh)}})
   mine: list[runs.Run] = []
   processes.first(lambda: mine.append(begin(at, *given)))
   known = processes.share(json.dumps(mine[0].lines) if mine else "")

@@ -27,7 +27,11 @@ class Claim(NamedTuple):
 
 
 def study(run: runs.Run, studies: Mapping[str, Any]) -> None:
-  """Run the study of the config and log its lines, unless that was done."""
+  """Run the study of the config and log its lines, unless that was done.
+
+  A study is one piece: it holds trajectories that lie nowhere else, so that one
+  that is killed trains them again, and logs only the lines that are not there.
+  """
   done = {"stage": "measured"}
   if runs.identity(done) not in run.lines:
     for line in studies[run.config.study](run):

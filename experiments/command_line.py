@@ -15,7 +15,10 @@ from absl import flags
 from experiments import hosts
 
 USAGE = 2  # exit code: a wrong command line
-HERE = ("--workdir", "--trace", "--profile", "--tracker", "--distributed")
+HERE = (
+  *("--workdir", "--trace", "--profile", "--tracker"),
+  *("--distributed", "--save_every"),
+)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -4,6 +4,7 @@
 ['{', '"a":', '2,', '"b":', '1', '}']
 """
 
+import hashlib
 import json
 import math
 import os
@@ -80,6 +81,26 @@ def plain(value: Any, path: str = "value") -> Any:
   if value is None or isinstance(value, bool | int | str):
     return value
   raise ValueError(f"{path} is a {type(value).__name__}, expected JSON values")
+
+
+def identity(numbers: dict[str, Any]) -> str:
+  """Return what tells one line of metrics.jsonl from another: all but floats.
+
+  >>> identity({"step": 3, "loss": 0.5})
+  '{"step": 3}'
+  """
+  known = {
+    key: value
+    for key, value in numbers.items()
+    if value is not None and not isinstance(value, float)
+  }
+  return json.dumps(known, sort_keys=True)
+
+
+def digest(config: dict[str, Any]) -> str:
+  """Return the short hash of a config that names its folder."""
+  text = json.dumps(config, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def check_config(found: Any, config: Any, path: str = "config") -> None:

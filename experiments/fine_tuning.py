@@ -57,7 +57,12 @@ def _optimizer(settings: Any) -> Any:
 
 
 def fit(
-  run: runs.Run, model: Any, name: str, stack: Stack, data: Data
+  run: runs.Run,
+  model: Any,
+  name: str,
+  stack: Stack,
+  data: Data,
+  stage: str,
 ) -> tuple[Stack, list[Member]]:
   """Train one model a seed; return them, and where each came from.
 
@@ -69,6 +74,7 @@ def fit(
     name: "base", or a variant of fine-tuning.
     stack: the starts, [S, ...].
     data: [S, N, ...].
+    stage: of the run that this is the training of.
   """
   settings = run.config.base if name == "base" else run.config.fine
   soft = dict(run.config.get("variants", {}).get(name, {}))
@@ -85,6 +91,7 @@ def fit(
       prepare=softening.soften(classes=10, **soft) if soft else None,
       shared_data=False,
       mesh=hosts.fitting(run.mesh, len(seeds)),
+      checkpoint=run.training(stage),
       on_epoch=lambda epoch, _: bar(epoch),
     )
   starts, parts = ws.unstack(stack), ws.unstack(data)

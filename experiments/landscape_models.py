@@ -104,6 +104,7 @@ def fit(
         hyper=own | (hyper or {}),
         seeds=seeds,
         mesh=hosts.fitting(run.mesh, count),
+        checkpoint=run.training(name),
         on_epoch=lambda epoch, _: advance(epoch),
       )
     return fitted.params

@@ -63,7 +63,7 @@ def build(run: runs.Run, label: str) -> Bed:
       [_draw(run, config.base.task, "train", k, 0, config.base) for k in keys]
     )
     starts = ws.stack([model.init(k, data["x"][0, :1]) for k in keys])
-    return fine_tuning.fit(run, model, "base", starts, data)
+    return fine_tuning.fit(run, model, "base", starts, data, stages[0])
 
   def specialise() -> Any:
     data = ws.stack(
@@ -74,10 +74,11 @@ def build(run: runs.Run, label: str) -> Bed:
       ]
     )
     starts = jax.tree.map(lambda x: x.repeat(len(tasks), 0), bases)
-    return fine_tuning.fit(run, model, "experts", starts, data)
+    return fine_tuning.fit(run, model, "experts", starts, data, stages[1])
 
-  bases, _ = run.members(f"{label}-base", begin)
-  experts, _ = run.members(f"{label}-experts", specialise)
+  stages = f"{label}-base", f"{label}-experts"
+  bases, _ = run.members(stages[0], begin)
+  experts, _ = run.members(stages[1], specialise)
   experts = jax.tree.map(
     lambda x: x.reshape(len(seeds), len(tasks), *x.shape[1:]), experts
   )

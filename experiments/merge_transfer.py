@@ -69,7 +69,7 @@ def _trained(
     data = _draw(run, changed.base.task, place, changed.base)
     stack = starts(data["x"]) if begun is None else begun
     own = run._replace(config=changed)
-    return fine_tuning.fit(own, model, "base", stack, data)
+    return fine_tuning.fit(own, model, "base", stack, data, f"base-{name}")
 
   return run.members(f"base-{name}", stage)[0]
 
@@ -80,7 +80,7 @@ def _tuned(run: runs.Run, model: Any, name: str, stack: Any) -> Any:
 
   def stage() -> Any:
     data = _draw(run, run.config.task, 1000, run.config.fine)
-    return fine_tuning.fit(run, model, name, stack, data)
+    return fine_tuning.fit(run, model, name, stack, data, f"fine-{name}")
 
   return run.members(f"fine-{name}", stage)[0]
 

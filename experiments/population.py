@@ -1,8 +1,9 @@
 """Populations for experiments: a data set, a start, and its fine-tuned members.
 
-Each step is a stage of the run, so a killed run redoes at most one.  Members
-differ by their seed (order of examples, noise) and by hyper-parameters drawn
-log-uniformly from the ranges of the config, and carry their provenance.
+Each step is a stage of the run, so a killed run redoes at most one, and of a
+long training only what followed its last save (`Run.training`).  Members differ
+by their seed (order of examples, noise) and by hyper-parameters drawn log-
+uniformly from the ranges of the config, and carry their provenance.
 
 >>> draws = draw_hyper({"noise": (0.1, 0.4)}, jax.random.key(0), 3)
 >>> draws["noise"].shape
@@ -20,6 +21,7 @@ import optax
 import weightspace as ws
 from experiments import hosts, progress, runs
 from weightspace import losses
+from weightspace.resume import Checkpoint
 from weightspace.types import Data, Key, Loss, Member, Params, Score, Stack
 
 
@@ -90,7 +92,12 @@ def initial(problem: Problem, key: Key) -> Params:
 
 
 def fit(
-  problem: Problem, stack: Stack, settings: Any, key: Key, label: str
+  problem: Problem,
+  stack: Stack,
+  settings: Any,
+  key: Key,
+  label: str,
+  saved: Checkpoint | None = None,
 ) -> tuple[Stack, dict[str, jax.Array]]:
   """Train a Stack; return it and the hyper-parameters of its members.
 
@@ -100,6 +107,7 @@ def fit(
     settings: has `epochs`, `batch_size`, and the ranges `hyper`.
     key: of the hyper-parameters and of training.
     label: of the progress bar.
+    saved: where training is saved, `run.training(stage)`.
   """
   count = ws.trees.size(stack)
   hyper = draw_hyper(settings.hyper, jax.random.fold_in(key, 1), count)
@@ -115,6 +123,7 @@ def fit(
       hyper=hyper,
       prepare=add_noise,
       mesh=hosts.fitting(problem.mesh, count),
+      checkpoint=saved,
       on_epoch=lambda epoch, _: advance(epoch),
     )
   return fitted.params, hyper
@@ -123,13 +132,14 @@ def fit(
 def start(run: runs.Run, problem: Problem, seed: int) -> Params:
   """Return the start that the members of a seed share, trained once."""
   key = jax.random.fold_in(run.key, 2 * seed)
+  stage = f"seed{seed}-start"
 
   def train() -> Params:
     stack = ws.stack([initial(problem, key)])
-    label = f"seed {seed}: shared start"
-    return ws.unstack(fit(problem, stack, run.config.start, key, label)[0])[0]
+    given = key, f"seed {seed}: shared start", run.training(stage)
+    return ws.unstack(fit(problem, stack, run.config.start, *given)[0])[0]
 
-  return run.once(f"seed{seed}-start", train)
+  return run.once(stage, train)
 
 
 def members(
@@ -144,11 +154,13 @@ def members(
     seed: of this population.
   """
   key = jax.random.fold_in(run.key, 2 * seed + 1)
+  stage = f"seed{seed}-members"
 
   def train() -> tuple[Stack, list[Member]]:
     stack = starts()
     label = f"seed {seed}: {ws.trees.size(stack)} members"
-    fitted, hyper = fit(problem, stack, run.config.members, key, label)
+    given = key, label, run.training(stage)
+    fitted, hyper = fit(problem, stack, run.config.members, *given)
     data = ws.fingerprint(problem.train)
     records = []
     for index, model in enumerate(ws.unstack(stack)):
@@ -157,7 +169,7 @@ def members(
       records.append(Member(begun, index, data, json.dumps(own)))
     return fitted, records
 
-  return run.members(f"seed{seed}-members", train)
+  return run.members(stage, train)
 
 
 def repeated(params: Params, count: int) -> Stack:

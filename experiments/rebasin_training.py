@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 
 import weightspace as ws
-from experiments import population, progress, runs
+from experiments import hosts, population, progress, runs
 from weightspace import losses
+from weightspace.resume import Checkpoint
 from weightspace.types import Params, Stack
 
 
@@ -60,10 +61,8 @@ def members(run: runs.Run, problem: Any, case: str, seed: int) -> Stack:
 
   def train() -> Stack:
     stack = population.initials(run, problem, seed, settings.count)
-    if "adam" in settings:
-      fitted = adam(problem, stack, settings, key, name)
-    else:
-      fitted = population.fit(problem, stack, settings, key, name)[0]
+    given = problem, stack, settings, key, name, run.training(name)
+    fitted = adam(*given) if "adam" in settings else population.fit(*given)[0]
     if not statistics_of(run.config.cases[case]):
       return fitted
     x = jnp.asarray(problem.train["x"][: run.config.statistics])
@@ -73,7 +72,14 @@ def members(run: runs.Run, problem: Any, case: str, seed: int) -> Stack:
   return run.once(name, train)
 
 
-def adam(problem: Any, stack: Stack, settings: Any, key: Any, name: str) -> Any:
+def adam(
+  problem: Any,
+  stack: Stack,
+  settings: Any,
+  key: Any,
+  name: str,
+  saved: Checkpoint | None = None,
+) -> Any:
   """Train by Adam at the rate `settings.adam`, without noise on the inputs."""
   with progress.bar(name, settings.epochs) as advance:
     fitted = ws.train.fit_population(
@@ -84,6 +90,8 @@ def adam(problem: Any, stack: Stack, settings: Any, key: Any, name: str) -> Any:
       key=key,
       epochs=settings.epochs,
       batch_size=settings.batch_size,
+      mesh=hosts.fitting(problem.mesh, ws.trees.size(stack)),
+      checkpoint=saved,
       on_epoch=lambda epoch, _: advance(epoch),
     )
   return fitted.params

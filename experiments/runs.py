@@ -1,17 +1,17 @@
 """The run folder: what an experiment leaves behind, safe to kill at any moment.
 
 `runs/<experiment>/<config>-<hash>/` holds config.json, metrics.jsonl (one line
-per point), checkpoints/ (one per finished stage), figures/, report.html, and
-last of all result.json, whose presence means done.  Every file is written aside
-and renamed, or appended by whole lines, so the same command goes on from what
-is there.  This module imports no jax: a finished run answers at once.
+per point), checkpoints/ (one per finished stage, and while a long one trains
+its state now and then), figures/, report.html, and last of all result.json,
+whose presence means done.  Every file is written aside and renamed, or appended
+by whole lines, so the same command goes on from what is there.  This module
+imports no jax: a finished run answers at once.
 
 >>> digest({"seed": 0}) == digest({"seed": 0})
 True
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -24,7 +24,9 @@ from experiments.files import (
   Folder,
   append,
   check_config,
+  digest,
   dump,
+  identity,
   load,
   plain,
   read_lines,
@@ -62,6 +64,7 @@ class Run(NamedTuple):
   own: Mapping[str, Callable[..., Any]] = types.MappingProxyType({})  # own.py
   download: bool = False  # whether missing data may be fetched
   writes: bool = True  # the others of several hosts only compute
+  save_every: float = 0.0  # seconds between saves within a stage; 0: none
   mesh: Any = None  # jax.sharding.Mesh of config.mesh; None for one device
   meter: Any = None  # profiling.Meter
   track: Callable[[Any], None] | None = None  # a tracker's writer
@@ -128,12 +131,7 @@ class Run(NamedTuple):
     """
     import weightspace as ws
 
-    path = self.folder / "checkpoints" / name
-    if not self._has(path):
-      with self._traced():
-        made = stage()
-      ws.checkpoints.save(path, made)
-    self.log(stage=name)
+    path = self._keep(name, stage, ws.checkpoints.save)
     return ws.checkpoints.restore(path)
 
   def members(
@@ -145,29 +143,46 @@ class Run(NamedTuple):
     it, `checkpoints/<name>/<index>.safetensors`, which other tools read too.
     """
     import weightspace as ws
-    from weightspace import processes
 
-    folder = self.folder / "checkpoints" / name
-    if not self._has(folder):
-      with self._traced():
-        stack, members = stage()
-      aside = folder.with_name(f".{name}.writing")
-      # What a killed run left.
-      processes.first(lambda: shutil.rmtree(aside, ignore_errors=True))
-      for index, params in enumerate(ws.unstack(stack)):
-        path = aside / f"{index:03d}.safetensors"
-        ws.checkpoints.save(path, params, members[index])
-      processes.first(lambda: os.replace(aside, folder))
-    self.log(stage=name)
-    paths = sorted(folder.iterdir())
+    paths = sorted(self._keep(name, stage, _write_members).iterdir())
     stack = ws.stack([ws.checkpoints.restore(path) for path in paths])
     return stack, [ws.checkpoints.member(path) for path in paths]
 
-  def _has(self, path: Folder) -> bool:
-    """Tell whether a stage is done, in all hosts alike."""
+  def training(self, name: str) -> Any:
+    """Return `fit_population`'s checkpoint within a stage; None for none.
+
+    A run that is killed in the stage goes on from the last save; all are
+    removed when the stage is done.  What other code saved, or hardware that
+    rounds the starts otherwise, is not gone on with: the stage begins anew.
+
+    Args:
+      name: of the stage, in which one population at most is trained.
+    """
+    from weightspace import resume
+
+    if not self.save_every:
+      return None
+    saved = self._training(name)
+    return resume.Checkpoint(saved, seconds=self.save_every, anew=True)
+
+  def _training(self, name: str) -> Folder:
+    return self.folder / "checkpoints" / f".{name}.training"
+
+  def _keep(
+    self, name: str, stage: Callable[[], Any], write: Callable[..., None]
+  ) -> Folder:
+    """Compute and write a stage, unless it is there; return where it is."""
     from weightspace import processes
 
-    return bool(processes.share("done" if path.exists() else ""))
+    path, saved = self.folder / "checkpoints" / name, self._training(name)
+    if not processes.share("done" if path.exists() else ""):
+      with self._traced():
+        made = stage()
+      write(path, made)
+    # Also what a kill just after the stage left.
+    processes.first(lambda: shutil.rmtree(saved, ignore_errors=True))
+    self.log(stage=name)
+    return path
 
   def _traced(self) -> Any:
     """Return the context of a stage that is computed."""
@@ -212,21 +227,15 @@ class Run(NamedTuple):
     processes.first(lambda: results.write(self.folder, whole, charts))
 
 
-def identity(numbers: dict[str, Any]) -> str:
-  """Return what tells one line of metrics.jsonl from another: all but floats.
+def _write_members(folder: Folder, made: tuple[Any, Sequence[Any]]) -> None:
+  import weightspace as ws
+  from weightspace import processes
 
-  >>> identity({"step": 3, "loss": 0.5})
-  '{"step": 3}'
-  """
-  known = {
-    key: value
-    for key, value in numbers.items()
-    if value is not None and not isinstance(value, float)
-  }
-  return json.dumps(known, sort_keys=True)
-
-
-def digest(config: dict[str, Any]) -> str:
-  """Return the short hash of a config that names its folder."""
-  text = json.dumps(config, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:8]
+  stack, members = made
+  aside = folder.with_name(f".{folder.name}.writing")
+  # What a killed run left.
+  processes.first(lambda: shutil.rmtree(aside, ignore_errors=True))
+  for index, params in enumerate(ws.unstack(stack)):
+    path = aside / f"{index:03d}.safetensors"
+    ws.checkpoints.save(path, params, members[index])
+  processes.first(lambda: os.replace(aside, folder))

@@ -26,14 +26,14 @@ def main(run: runs.Run) -> None:
   def begin() -> tuple[Any, list[Any]]:
     data = fine_tuning.sets(splits.train, keys, config.base)
     stack = ws.stack([model.init(key, data["x"][0, :1]) for key in keys])
-    return fine_tuning.fit(run, model, "base", stack, data)
+    return fine_tuning.fit(run, model, "base", stack, data, "base")
 
   base, _ = run.members("base", begin)
   for variant in config.variants:
 
     def tune(variant: str = variant) -> tuple[Any, list[Any]]:
       data = fine_tuning.sets(splits.train, keys, config.fine)
-      return fine_tuning.fit(run, model, variant, base, data)
+      return fine_tuning.fit(run, model, variant, base, data, variant)
 
     fine, _ = run.members(variant, tune)
     wise_ft_results.measure(run, model, splits, variant, base, fine)

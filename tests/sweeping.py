@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import glob
 import json
 import os
 import pathlib
@@ -157,3 +158,23 @@ def found(folder):
     sorted([r[name] for name in SAME] for r in results),
     sorted([line.get("total") for line in one] for one in lines),
   )
+
+
+def saves(workdir, stage="members") -> set[str]:
+  """Return what runs below a folder have saved within a stage's training."""
+  at = f"*/*/checkpoints/.*{stage}.training/epoch-*"
+  return {os.path.basename(path) for path in glob.glob(f"{workdir}/{at}")}
+
+
+def newest(workdir) -> str:
+  """Return the last of the saves; nothing where there is none."""
+  return max(saves(workdir), default="")
+
+
+def watched(started, workdir) -> set[str]:
+  """Wait for processes to end; return the saves that came meanwhile."""
+  before, seen = saves(workdir), set()
+  while any(process.poll() is None for process in started):
+    seen |= saves(workdir)
+    time.sleep(0.005)
+  return seen - before

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,19 @@ def test_a_run_leaves_its_folder_and_the_same_command_says_so(place):
   assert (folder / "metrics.jsonl").read_bytes() == before
 
 
+def test_how_often_to_save_is_no_part_of_what_a_run_is(place):
+  """The folder and the command of the result are the same."""
+  commands = []
+  for more in ([], ["--save_every=9"]):
+    words = command(place, "own.py:seed=7,mode=tiny", *more)
+    assert start(words).returncode == 0
+    folder = at(place, settings(seed=7, steps=2))
+    result = json.loads((folder / "result.json").read_text())
+    commands.append(result["command"].replace(str(place), ""))
+    shutil.rmtree(folder)
+  assert commands[0] == commands[1]
+
+
 def test_a_failed_run_goes_on_where_it_stopped(place):
   """The lines of before stay, once each; the stage is read back."""
   words = command(place, "own.py:seed=4", "--config.fail=1")
@@ -189,6 +203,7 @@ def test_the_place_of_an_error_is_shown_when_asked_for(capsys):
     (["--config.seed.a=3"], "unknown config key 'seed.a'"),
     (["--config.seed=abc"], "--config.seed=abc"),
     (["--sed=3"], "Unknown command line flag 'sed'"),
+    (["--save_every=-1"], "flag --save_every=-1: -1.0 is not a non-negative"),
     (["extra"], "unexpected argument 'extra'"),
   ],
 )

@@ -56,12 +56,14 @@ def test_the_docstring_gives_paper_time_and_command(name):
 def test_a_config_runs_in_tiny(name, tmp_path):
   words = [sys.executable, "-m", experiment(name)]
   words += [f"--config=configs/{name}.py:mode=tiny", f"--workdir={tmp_path}"]
+  words += ["--save_every=0.001"]
   done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   (folder,) = tmp_path.glob(f"*/{name}-*")
   result = runs.load(folder / "result.json")
   assert result["numbers"] and result["measured"] in done.stdout
   assert "<svg" in (folder / "report.html").read_text()
+  assert not list(folder.rglob(".*"))  # saves of training, and the like
 
 
 @pytest.mark.slow

@@ -9,23 +9,34 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
+from sweeping import newest, until, watched
 
 from experiments import runs
+from weightspace import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "configs/model_soups.py:mode=tiny"
 
 
-def command(folder):
+def command(folder, *more):
   words = [sys.executable, "-m", "experiments.soup", f"--config={CONFIG}"]
-  return [*words, f"--workdir={folder}"]
+  return [*words, f"--workdir={folder}", *more]
 
 
-def finish(folder):
+def start(words):
+  return subprocess.Popen(
+    words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+  )
+
+
+def finish(folder, *more):
   """Run to the end; return what was found, and every logged number."""
+  words = command(folder, *more)
   done = subprocess.run(
-    command(folder), cwd=ROOT, capture_output=True, text=True, timeout=300
+    words, cwd=ROOT, capture_output=True, text=True, timeout=300
   )
   assert done.returncode == 0, done.stderr
   (at,) = folder.glob("soup/*")
@@ -57,13 +68,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, whole, sign, seed):
   expected, lines, seconds = whole
   draws = random.Random(seed)
   for _ in range(3):
-    started = subprocess.Popen(
-      command(tmp_path),
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
+    started = start(command(tmp_path))
     time.sleep(draws.uniform(0.2, 1.0) * seconds)
     os.kill(started.pid, sign)
     said = started.communicate(timeout=60)[0]
@@ -74,3 +79,30 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, whole, sign, seed):
   assert result == expected
   assert again == lines
   assert not [p for p in at.rglob("*") if p.name.endswith((".writing", "-tmp"))]
+
+
+@pytest.mark.slow
+def test_a_kill_within_training_loses_what_was_not_saved_alone(tmp_path):
+  """It goes on behind its last save, and ends bit-equal to another."""
+  long = "--config.seeds=1", "--config.members.epochs=30"
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  expected, lines, other = finish(whole, *long)  # saved never: it is short
+  words = command(killed, *long, "--save_every=0.001")
+  started = start(words)
+  until(lambda: newest(killed) > "epoch-000005" or started.poll())
+  started.kill()
+  said = started.communicate(timeout=60)[0]
+  left = newest(killed)
+  assert started.returncode == -signal.SIGKILL and left < "epoch-000030", said
+  again = start(words)
+  seen = watched([again], killed)
+  said = again.communicate(timeout=60)[0]
+  assert again.returncode == 0 and "resuming" in said, said
+  assert left < min(seen) and max(seen) == "epoch-000030"
+  result, found, at = finish(killed, *long)
+  assert (result, found, at.name) == (expected, lines, other.name)
+  for one in sorted(at.glob("checkpoints/seed0-members/*")):
+    pair = one, other / one.relative_to(at)
+    trees = map(checkpoints.restore, pair)
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+  assert not list(at.rglob(".*"))

@@ -12,6 +12,9 @@ it: a run may be prolonged, or go on elsewhere.
 import os
 import re
 import shutil
+import time
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,10 +28,17 @@ NAME = re.compile(r"epoch-\d{6}")
 
 
 class Checkpoint(NamedTuple):
-  """Where a run is saved, and after how many epochs each time."""
+  """Where a run is saved, and when.
+
+  After each `every` epochs and at the end; with `seconds` only when so many
+  have passed since the last time.  A folder of another run is refused, or with
+  `anew` warned of and written over.
+  """
 
   folder: str | os.PathLike[str]
   every: int = 1
+  seconds: float = 0.0
+  anew: bool = False
 
 
 def record(stack: Stack, data: Data, program: Any, *rest: Any) -> Member:
@@ -48,13 +58,13 @@ def record(stack: Stack, data: Data, program: Any, *rest: Any) -> Member:
 
 
 def load(
-  checkpoint: Checkpoint, run: Member, state: Any, epochs: int
+  checkpoint: Checkpoint, run: Callable[[], Member], state: Any, epochs: int
 ) -> tuple[int, list[np.ndarray], Any]:
   """Return (epochs done, losses of each, state) of the newest save.
 
   Args:
     checkpoint: where to look.
-    run: what determines the run that asks.
+    run: says what determines the run that asks; called where that is needed.
     state: before the first epoch; returned when nothing is saved.
     epochs: how many the run shall have.
 
@@ -66,14 +76,12 @@ def load(
   if not newest:
     return 0, [], state
   path = os.path.join(checkpoint.folder, newest)
-  found = checkpoints.member(path)
-  parts = ("starts", None, "data", "loss, optimiser or settings")
-  for part, a, b in zip(parts, found or Member("", -1), run):
-    if part and a != b:
-      raise ValueError(
-        f"{path!r} is of a run with other {part}, expected this run's own or an"
-        " empty folder"
-      )
+  other = processes.share(_differs(path, run()))
+  if other and checkpoint.anew:
+    warnings.warn(f"{other}: this run begins anew", stacklevel=3)
+    return 0, [], state
+  if other:
+    raise ValueError(f"{other}, expected this run's own or an empty folder")
   tree = checkpoints.restore(path)
   done = len(tree["losses"])
   if done > epochs:
@@ -84,6 +92,36 @@ def load(
     list(tree["losses"]),
     jax.tree.unflatten(jax.tree.structure(state), leaves),
   )
+
+
+def _differs(path: str, run: Member) -> str:
+  """Say of what other run a save is; nothing when it is of this one."""
+  found = checkpoints.member(path) or Member("", -1)
+  parts = ("starts", None, "data", "loss, optimiser or settings")
+  for part, a, b in zip(parts, found, run):
+    if part and a != b:
+      return f"{path!r} is of a run with other {part}"
+  return ""
+
+
+def due(checkpoint: Checkpoint, done: int, epochs: int, since: float) -> bool:
+  """Tell, in all processes alike, whether to save now.
+
+  Args:
+    checkpoint: says when.
+    done: epochs.
+    epochs: how many the run shall have.
+    since: `time.monotonic()` of the last save, or of the start.
+
+  >>> due(Checkpoint("runs/one", every=5), 5, 8, time.monotonic())
+  True
+  """
+  if done % checkpoint.every and done < epochs:
+    return False
+  if not checkpoint.seconds:
+    return True
+  waited = time.monotonic() - since >= checkpoint.seconds
+  return bool(processes.share("now" if waited else ""))
 
 
 def store(

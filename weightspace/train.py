@@ -133,10 +133,13 @@ def fit_population(
   done = 0
   if checkpoint:
     settings = key, hyper, numbers, batch_size, rows
-    run = resume.record(stack, data, program, settings)
+    # Hashes of all data: only for what is saved, or found.
+    record = functools.partial(resume.record, stack, data, program, settings)
+    run = functools.cache(record)
     done, losses, state = resume.load(checkpoint, run, state, epochs)
   state, data = population.spread(plan, state), population.place(plan, data)
   work = arithmetic.operations(program) * len(numbers)
+  saved = time.monotonic()
   for epoch in range(done, epochs):
     began = time.perf_counter()
     indices, keys = draw(epoch)
@@ -144,9 +147,9 @@ def fit_population(
     _tell(time.perf_counter() - began, epoch - done, len(new), work)
     training_checks.losses(new, epoch)
     losses.append(new)
-    last = epoch + 1 == epochs
-    if checkpoint and (last or (epoch + 1) % checkpoint.every == 0):
-      resume.store(checkpoint, run, losses, state)
+    if checkpoint and resume.due(checkpoint, epoch + 1, epochs, saved):
+      resume.store(checkpoint, run(), losses, state)
+      saved = time.monotonic()
     if on_epoch:
       on_epoch(epoch + 1, _fitted(plan, state, losses))
   return _fitted(plan, state, losses)
