@@ -99,7 +99,7 @@ def advance(
     return jax.lax.scan(body, state, (indices, keys))
 
   own = _own(plan)
-  run = (in_turn if plan.members == "sequential" else side_by_side)(member, own)
+  run = LAYOUTS[plan.members](member, own)
   if plan.mesh is not None:
     specs = tuple(jax.P(AXIS) if mine else jax.P() for mine in own)
     layout = dict(mesh=plan.mesh, in_specs=specs, out_specs=jax.P(AXIS))
@@ -128,6 +128,9 @@ def in_turn(member: Callable[..., Any], own: Sequence[bool]) -> Any:
     return jax.lax.map(one, [a for o, a in zip(own, args) if o])
 
   return run
+
+
+LAYOUTS = {"sequential": in_turn, "vmap": side_by_side}
 
 
 def spread(plan: Plan, state: Training) -> Training:

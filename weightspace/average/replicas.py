@@ -70,8 +70,7 @@ def replicate(
 
   A replica that is not finite after its steps counts as absent: it goes on from
   where the round began, and the others never see it.  The first time it is
-  named in a warning; `lost` has them all.  On the CPU, convolutions are slow in
-  a population under `vmap`; there a mesh of one replica a device is quicker.
+  named in a warning; `lost` has them all.
 
   Args:
     loss: `loss(params, batch)`, [] or [B]; the mean is minimised.

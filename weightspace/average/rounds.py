@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from weightspace import processes, trees
+from weightspace import convolutions, population, processes, strategies, trees
 from weightspace.average import mixing, servers
 from weightspace.strategies import AXIS
 from weightspace.types import Data, Key, Loss, Params, Stack
@@ -115,8 +115,9 @@ def _round(
   present, limit = present[replicas], limit[replicas]
   limit = jnp.where(present, limit, 0)
   keys = jax.vmap(lambda replica: jax.random.fold_in(key, replica))(replicas)
-  axes = (0, 0, 0, None if plan.shared_data else 0, 0, 0)
-  member = jax.vmap(functools.partial(_steps, plan), axes)
+  own = (True, True, True, not plan.shared_data, True, True)
+  lay = population.LAYOUTS[strategies.choose("auto")[1]]
+  member = lay(functools.partial(_steps, plan), own)
   anchor = carry.trained
   trained, inner, losses = member(
     anchor, carry.inner, frozen, data, keys, limit
@@ -150,14 +151,17 @@ def _steps(
   examples = len(jax.tree.leaves(data)[0])
   tx = optax.with_extra_args_support(plan.tx)
 
+  @convolutions.canonical
+  @jax.value_and_grad
+  def slope(trained: Any, batch: Data) -> jax.Array:
+    return jnp.mean(plan.loss(_model(plan, trained, frozen), batch))
+
   def body(carry: Any, step: jax.Array) -> Any:
     trained, inner = carry
     drawn = jax.random.fold_in(key, step)
     index = jax.random.randint(drawn, (plan.batch_size,), 0, examples)
     batch = jax.tree.map(lambda x: x[index], data)
-    value, gradient = jax.value_and_grad(
-      lambda part: jnp.mean(plan.loss(_model(plan, part, frozen), batch))
-    )(trained)
+    value, gradient = slope(trained, batch)
     updates, after = tx.update(gradient, inner, trained, value=value)
     moved = optax.apply_updates(trained, updates), after
     due = step < limit

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives
+from weightspace import convolutions, objectives
 from weightspace.probe import sharpness
 from weightspace.probe.operators import Part
 from weightspace.types import Data, Key, Loss, Params
@@ -149,6 +149,7 @@ def _climb(
   w = part.ravel(part.take(params))
   scale = jnp.abs(w) if adaptive else jnp.ones_like(w)
 
+  @convolutions.canonical
   @jax.value_and_grad
   def rise(d: jax.Array) -> jax.Array:
     return objectives.mean(loss, part.put(params, part.unravel(w + d)), data)

@@ -152,6 +152,4 @@ def _many(
     state, losses = jax.lax.scan(lambda s, k: one(s, data, k), state, keys)
     return state.points, losses
 
-  in_turn = members == "sequential"
-  lay = population.in_turn if in_turn else population.side_by_side
-  return lay(curve, (True, True))(points, keys)
+  return population.LAYOUTS[members](curve, (True, True))(points, keys)

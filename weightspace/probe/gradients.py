@@ -6,13 +6,14 @@
 (2.0, 3.0)
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives, trees
+from weightspace import convolutions, objectives, trees
 from weightspace.types import Data, Loss, Params
 
 
@@ -75,6 +76,7 @@ def noise_scale(
   return NoiseScale(trace / unbiased, error, trace, unbiased)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _norms(
   loss: Loss, params: Params, data: Data, batch: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -96,7 +98,9 @@ def _norms(
     own = jax.grad(of)(free, jax.tree.map(lambda x: x[None], example))
     return _dot(own, own), _dot(own, mean)
 
-  norms, inner = jax.lax.map(one, data, batch_size=batch)
+  norms, inner = jax.lax.map(
+    convolutions.canonical(one), data, batch_size=batch
+  )
   return norms, inner, _dot(mean, mean)
 
 

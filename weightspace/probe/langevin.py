@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives
+from weightspace import convolutions, objectives
 from weightspace.probe import sharpness
 from weightspace.probe.operators import Part
 from weightspace.types import Data, Key, Loss, Params
@@ -161,6 +161,8 @@ def _sample(
   def mean(flat: jax.Array, batch: Data) -> jax.Array:
     return objectives.mean(loss, part.put(params, part.unravel(flat)), batch)
 
+  rise = convolutions.canonical(jax.value_and_grad(mean))
+
   def step(flat: jax.Array, key: Key) -> tuple[jax.Array, jax.Array]:
     noisy, picked = jax.random.split(key)
     batch = data
@@ -168,7 +170,7 @@ def _sample(
       total = len(jax.tree.leaves(data)[0])
       index = jax.random.randint(picked, (batch_size,), 0, total)
       batch = jax.tree.map(lambda x: x[index], data)
-    value, slope = jax.value_and_grad(mean)(flat, batch)
+    value, slope = rise(flat, batch)
     pull = scale * slope + localization * (flat - centre)
     noise = jnp.sqrt(step_size) * jax.random.normal(noisy, flat.shape)
     moved = flat - 0.5 * step_size * pull + noise

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from weightspace.convolutions import canonical
 from weightspace.probe import outputs
 from weightspace.probe.operators import Free, Part, Product
 from weightspace.types import Apply, Data, Loss, Params
@@ -33,11 +34,15 @@ def _over_blocks(part: Part, given: Any, open_block: OpenBlock) -> Product:
   blocks, weights = given
   if len(weights) == 1:
     one = open_block(*jax.tree.map(lambda x: x[0], (blocks, weights)))
-    return lambda flat: part.ravel(one(part.unravel(flat)))
+    return canonical(lambda flat: part.ravel(one(part.unravel(flat))))
+
+  @canonical
+  def add(total: jax.Array, item: Any, flat: jax.Array) -> jax.Array:
+    return total + part.ravel(open_block(*item)(part.unravel(flat)))
 
   def product(flat: jax.Array) -> jax.Array:
     def body(total: jax.Array, item: Any) -> tuple[jax.Array, None]:
-      return total + part.ravel(open_block(*item)(part.unravel(flat))), None
+      return add(total, item, flat), None
 
     return jax.lax.scan(body, jnp.zeros_like(flat), (blocks, weights))[0]
 
