@@ -162,8 +162,9 @@ def _climb(
   ends = jnp.array(checkpoints(steps))
 
   def body(i: Any, state: _State) -> _State:
-    found, check = rise(state.d), jnp.isin(i, ends)
-    return _move(state, *found, i == 0, check, scale, rho, l2)
+    value, slope = rise(state.d)
+    check = jnp.isin(i, ends)
+    return _move(state, value, slope, i == 0, check, scale, rho, l2)
 
   zero = jnp.zeros((), int)
   low = jnp.full((), -jnp.inf, first.dtype)
