@@ -20,7 +20,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from experiments import runs
@@ -49,10 +49,15 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """How an attempt at a unit ended."""
+  """How an attempt at a unit ended; or, told by launchers, that it began.
+
+  What `execute` returns is "done", "failed", or "busy": another process is at
+  the unit.  Launchers tell of two more: "running", where an attempt begins, and
+  "again", where it failed and another will be made.
+  """
 
   id: str
-  state: str  # "done", "failed", or "busy": another process is at it
+  state: str
   seconds: float
   said: str = ""  # the last lines of a unit that failed
 
@@ -83,6 +88,7 @@ def execute(
   environment: Mapping[str, str] | None = None,
   cores: Sequence[int] | None = None,
   bound: bool = False,
+  begun: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
   """Run a unit to its end, unless it is done or another process is at it.
 
@@ -93,6 +99,7 @@ def execute(
     environment: variables to add to this process's.
     cores: the only ones that it may use.
     bound: whether the unit is to die with the process that calls this.
+    begun: told that it is running, once it is.
   """
   began = time.monotonic()
   try:
@@ -103,6 +110,8 @@ def execute(
       if is_done(job.folder):
         return Outcome(job.id, "done", 0.0)
       _describe(job)
+      if begun:
+        begun(Outcome(job.id, "running", 0.0))
       argv = _bind(job.argv) if bound else job.argv
       code = _run(argv, job.folder, LOG, environment, cores, lock)
       return _end(job, code, time.monotonic() - began)

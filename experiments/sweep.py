@@ -84,8 +84,8 @@ def run(values: Any, more: Sequence[str] = ()) -> int:
     return 0
   _try(values.workdir)
   waiting = jobs.left(queue)
-  board = sweep_board.Board(len(queue), len(waiting), options.workers)
-  launch(waiting, options, board.tell)
+  with sweep_board.Board(len(queue), waiting, options.workers) as board:
+    launch(waiting, options, board.tell)
   return board.summary()
 
 

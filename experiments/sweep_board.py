@@ -1,60 +1,81 @@
-"""What a sweep shows while it runs: done, running, failed, and the time to go.
+"""What a sweep shows while it runs, written as its launcher tells of it.
 
-A live line on a terminal, one line for each unit elsewhere.
+On a terminal a small table, drawn again in its place each second; elsewhere a
+line for each attempt that ends.
 """
 
+import os
+import shutil
 import sys
+import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
-from experiments.jobs import Outcome
+from experiments import sweep_table
+from experiments.jobs import Job, Outcome
 
-CLEAR = "\r\x1b[K"  # what the last line left on a terminal
+TICK = 1.0  # seconds between drawings
 
 
 class Board:
-  """The counts of a sweep."""
+  """The writer of one sweep: `with Board(...) as board: board.tell(...)`."""
 
-  def __init__(self, total: int, left: int, workers: int):
-    self.total, self.left, self.workers = total, left, workers
-    self.done = total - left
-    self.failed: list[Outcome] = []
-    self.seconds: list[float] = []
-    self.began = time.monotonic()
-    print(f"{total} units, {self.done} of them done", flush=True)
+  def __init__(self, total: int, left: Sequence[Job], workers: int):
+    self.at = sweep_table.stand(total, left, workers)
+    self.began, self.drawn = time.monotonic(), list[str]()
+    self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    self.lock, self.over = threading.Lock(), threading.Event()
+    print(f"{total} units, {total - len(left)} of them done", flush=True)
+
+  def __enter__(self) -> "Board":
+    if self.live:
+      threading.Thread(target=self._tick, daemon=True).start()
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.over.set()
+    with self.lock:
+      self._draw([])
 
   def tell(self, outcome: Outcome) -> None:
-    """Count the outcome of a unit, and show it."""
-    self.left -= 1
-    if outcome.state == "done":
-      self.done += 1
-      self.seconds.append(outcome.seconds)
-    else:
-      self.failed.append(outcome)
-    line = f"{outcome.id} {outcome.state}; {self.line()}"
-    if sys.stdout.isatty():
-      print(CLEAR + line, end="", flush=True)
-    else:
-      print(line, flush=True)
-
-  def line(self) -> str:
-    """Return the counts in one line."""
-    line = f"{self.done} of {self.total} done"
-    line += f", {len(self.failed)} failed" if self.failed else ""
-    running = min(self.left, self.workers)
-    line += f", {running} running" if running else ""
-    line += f", {self.left - running} waiting" if self.left > running else ""
-    if self.left and self.seconds:
-      each = sum(self.seconds) / len(self.seconds)
-      to_go = each * self.left / max(self.workers, 1)
-      line += f", about {to_go:.0f} s left"
-    return line
+    """Note how a unit stands, and show it; from any thread."""
+    with self.lock:
+      now = time.monotonic()
+      sweep_table.note(self.at, outcome, now)
+      if self.live:
+        self._draw_table(now)
+      elif outcome.state in ("done", "failed", "again"):
+        print(sweep_table.ended(self.at, outcome, now), flush=True)
 
   def summary(self) -> int:
     """Print how the sweep ended; return the exit code."""
-    took = time.monotonic() - self.began
-    start = CLEAR if sys.stdout.isatty() else ""
-    print(f"{start}{self.line()} in {took:.0f} s", flush=True)
-    for outcome in self.failed:
+    now = time.monotonic()
+    took = sweep_table.span(now - self.began)
+    print(f"{sweep_table.line(self.at, now)} in {took}", flush=True)
+    for outcome in self.at.failures.values():
+      own = self.at.labels[outcome.id]
       said = "\n  ".join(outcome.said.splitlines())
-      print(f"{outcome.id} failed:\n  {said}", flush=True)
-    return 1 if self.failed else 0
+      name = f"{own}: {outcome.id}" if own else outcome.id
+      print(f"{name} failed:\n  {said}", flush=True)
+    return 1 if self.at.failures else 0
+
+  def _tick(self) -> None:
+    while not self.over.wait(TICK):
+      with self.lock:
+        if not self.over.is_set():
+          self._draw_table(time.monotonic())
+
+  def _draw_table(self, now: float) -> None:
+    size = shutil.get_terminal_size()
+    self._draw(sweep_table.table(self.at, now, *size))
+
+  def _draw(self, lines: list[str]) -> None:
+    """Put lines into the place of those that were drawn last."""
+    if self.live:
+      width = shutil.get_terminal_size().columns  # it may be narrower by now
+      up = sum(1 + (len(line) - 1) // width for line in self.drawn)
+      back = f"\x1b[{up}A\r\x1b[J" if up else ""
+      sys.stdout.write(back + "".join(f"{line}\n" for line in lines))
+      sys.stdout.flush()
+    self.drawn = lines

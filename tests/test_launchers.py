@@ -184,7 +184,11 @@ def test_turns_count_the_tries_of_each_unit():
   turns.take(queue, ["one"], run, 2, told.append, patience=0.0)
   assert order == ["a", "b", "c", "a", "b", "a", "b"]
   assert [(o.id, o.state) for o in told] == [
+    ("a", "again"),
+    ("b", "busy"),
     ("c", "done"),
+    ("a", "again"),
+    ("b", "busy"),
     ("a", "failed"),
     ("b", "done"),
   ]

@@ -133,7 +133,8 @@ def test_units_that_always_fail_are_told_of_and_hold_up_nothing(tmp_path):
   assert "ValueError: config.kind: 'bad', expected well" in done.stdout
   assert attempts(tmp_path).count(1) == 4  # each of the two, and once again
   lines = done.stdout.splitlines()
-  assert " done; 1 of 4" in lines[1] and " done; 2 of 4" in lines[2]
+  assert all(" failed, to be tried again: " in line for line in lines[1:3])
+  assert "; 1 of 4 done" in lines[3] and "; 2 of 4 done" in lines[4]
 
 
 @pytest.mark.parametrize("year", [1971, 2099])

@@ -1,8 +1,11 @@
 """Launchers: where the units of a sweep run.
 
 A launcher is one function, `launch(jobs, options, tell)`: it brings every job
-to an outcome and calls `tell(outcome)` as each one comes in.  All of them run a
-unit by `jobs.execute`, so any may be killed, changed for another, or run twice.
+to an outcome, "done" or "failed", and calls `tell(outcome)` as each comes in,
+from any thread; before, it tells of units that are "running", of failures that
+are tried "again", and of those where another launcher is "busy".  All of them
+run a unit by `jobs.execute`, so any may be killed, changed for another, or run
+twice.
 A new one is one file here and one line in LAUNCHERS; what it alone can be told
 (`--set=zone=us-west4-a`) is its SETTINGS, {name: default}.
 """

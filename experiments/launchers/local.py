@@ -12,14 +12,14 @@ from experiments.launchers import Options, Tell, turns
 
 
 def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
-  """Run jobs on this machine; tell the outcome of each once."""
+  """Run jobs on this machine; tell how each stands."""
   if options.hosts > 1:
     raise ValueError(f"--hosts: {options.hosts}, expected 1 for the local one")
   workers = options.workers
   slots = shares(workers) if options.pin else [None] * workers
 
   def run(job: Job, cores: list[int] | None) -> Outcome:
-    return jobs.execute(job, _threads(cores), cores)
+    return jobs.execute(job, _threads(cores), cores, begun=tell)
 
   turns.take(queue, slots, run, options.retries, tell)
 

@@ -36,6 +36,7 @@ class Cluster(NamedTuple):
   """What the units of a sweep share."""
 
   options: Options
+  tell: Tell
   used: collections.Counter[str]  # gangs of each slice
   lock: threading.Lock
 
@@ -64,7 +65,7 @@ class Host:
 
 
 def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
-  """Run jobs on a Ray cluster; tell the outcome of each once."""
+  """Run jobs on a Ray cluster; tell how each stands."""
   import ray
 
   if not queue:
@@ -79,7 +80,7 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
       logging_level="ERROR", log_to_driver=False, include_dashboard=False
     )
   try:
-    cluster = Cluster(options, collections.Counter(), threading.Lock())
+    cluster = Cluster(options, tell, collections.Counter(), threading.Lock())
     if not _fitting(options):
       raise ValueError(f"--hosts: {_lack(options)}")
     slots = range(min(options.workers, len(queue)))
@@ -101,6 +102,7 @@ def _attempt(cluster: Cluster, job: Job, slot: int) -> Outcome:
       try:
         for index in range(cluster.options.hosts):
           hosts.append(_host(cluster.options, group, index))
+        cluster.tell(Outcome(job.id, "running", 0.0))
         return _together(job, hosts, float(cluster.options.settings["wait"]))
       finally:
         for host in hosts:

@@ -57,7 +57,7 @@ class Task(NamedTuple):
 
 
 def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
-  """Run jobs as tasks of SLURM; tell the outcome of each once."""
+  """Run jobs as tasks of SLURM; tell how each stands."""
   check(options)
   if not queue:
     return
@@ -66,17 +66,19 @@ def launch(queue: Sequence[Job], options: Options, tell: Tell) -> None:
   at_once = options.workers if local else len(queue)
   waiting, running = {job.id: job for job in queue}, dict[Any, Job]()
   tries = dict.fromkeys(waiting, options.retries)
+  begun = set[Any]()
   while waiting or running:
     fresh = _take(waiting, at_once - len(running), tell)
     running.update(zip(_submit(executor, fresh, options.hosts), fresh))
     time.sleep(POLL)
     for task in [task for task in running if task.done()]:
       job = running.pop(task)
-      outcome = _outcome(task, job)
-      if turns.again(outcome, tries):
+      if turns.again(_outcome(task, job), tries, tell):
         waiting[job.id] = job
-      else:
-        tell(outcome)
+    for task in [task for task in running if task not in begun]:
+      if task.state == "RUNNING":  # and not queued yet
+        begun.add(task)
+        tell(Outcome(running[task].id, "running", 0.0))
 
 
 def _take(waiting: dict[str, Job], most: int, tell: Tell) -> list[Job]:
@@ -88,12 +90,14 @@ def _take(waiting: dict[str, Job], most: int, tell: Tell) -> list[Job]:
   for job in list(waiting.values()):
     if len(fresh) == most:
       break
-    if not jobs.is_busy(job):
-      del waiting[job.id]
-      if jobs.is_done(job.folder):
-        tell(Outcome(job.id, "done", 0.0))
-      else:
-        fresh.append(job)
+    if jobs.is_busy(job):
+      tell(Outcome(job.id, "busy", 0.0))
+      continue
+    del waiting[job.id]
+    if jobs.is_done(job.folder):
+      tell(Outcome(job.id, "done", 0.0))
+    else:
+      fresh.append(job)
   return fresh
 
 

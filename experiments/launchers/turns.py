@@ -7,8 +7,11 @@ hosts.
 >>> fails = iter(["failed", "busy", "done"])
 >>> job = Job("a", ["true"], "/tmp")
 >>> run = lambda job, slot: Outcome(job.id, next(fails), 1.0)
->>> take([job], [None], run, retries=1, tell=print, patience=0.0)
-Outcome(id='a', state='done', seconds=1.0, said='')
+>>> tell = lambda outcome: print(outcome.state)
+>>> take([job], [None], run, retries=1, tell=tell, patience=0.0)
+again
+busy
+done
 """
 
 import collections
@@ -31,7 +34,7 @@ def take(
   tell: Tell,
   patience: float = PATIENCE,
 ) -> None:
-  """Run each job in a slot that is free; tell the outcome of each once.
+  """Run each job in a slot that is free; tell how each attempt ended.
 
   A unit that fails is tried again after the others; one that another launcher
   is at is looked at again until it is done.
@@ -41,7 +44,7 @@ def take(
     slots: as many units as these run at a time.
     run: `run(job, slot)` waits for the end of an attempt.
     retries: further attempts at a unit that fails.
-    tell: called with each outcome.
+    tell: called with what each attempt came to; once with "done" or "failed".
     patience: seconds to wait where all that ended were busy.
   """
   waiting, free = collections.deque(queue), collections.deque(slots)
@@ -58,19 +61,17 @@ def take(
       for future in ended:
         job, slot = running.pop(future)
         free.append(slot)
-        if again(future.result(), tries):
+        if again(future.result(), tries, tell):
           waiting.append(job)
-        else:
-          tell(future.result())
       if all(future.result().state == "busy" for future in ended):
         time.sleep(patience)
 
 
-def again(outcome: Outcome, tries: dict[str, int]) -> bool:
-  """Tell whether a unit is to be attempted again, and count it."""
-  if outcome.state == "busy":
-    return True
+def again(outcome: Outcome, tries: dict[str, int], tell: Tell) -> bool:
+  """Tell an outcome; say whether its unit is to be attempted again."""
+  more = outcome.state == "busy"
   if outcome.state == "failed" and tries[outcome.id] > 0:
     tries[outcome.id] -= 1
-    return True
-  return False
+    outcome, more = outcome._replace(state="again"), True
+  tell(outcome)
+  return more
