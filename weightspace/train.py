@@ -116,10 +116,9 @@ def fit_population(
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
   named = tuple(sorted((folds or {}).items()))
   rows = shared_data, same_order
-  plan = population.Plan(loss, tx, prepare, named, *rows, mesh=mesh)
+  layout = mesh, *strategies.choose(strategy, mesh, len(numbers))
+  plan = population.Plan(loss, tx, prepare, named, *rows, *layout)
   program = population.program(plan, stack, data, hyper, batch_size)
-  loop, members = strategies.choose(strategy, mesh, len(numbers))
-  plan = plan._replace(loop=loop, members=members)
   draw = functools.partial(
     draws.draw,
     key,
