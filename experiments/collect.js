@@ -34,8 +34,9 @@ const COLUMNS = ["run", "experiment", "holds", ...DATA.changed, ...NUMBERS,
   "seconds"];
 
 function cell(run, name) {
-  if (["run", "experiment", "holds", "seconds"].includes(name))
-    return run[name];
+  if (name === "holds")  // "-" where nothing is claimed or judged
+    return run.holds === true ? "yes" : run.holds === false ? "no" : "-";
+  if (["run", "experiment", "seconds"].includes(name)) return run[name];
   return name in run.numbers ? run.numbers[name] : run.settings[name];
 }
 
@@ -118,10 +119,8 @@ function tableCell(run, name) {
     td.append(element("a", run.run, { href: `${run.run}/report.html` }));
     return td;
   }
-  if (name === "holds") {
-    const word = value === true ? "yes" : value === false ? "no" : "";
-    return element("td", word, { class: word });
-  }
+  if (name === "holds")
+    return element("td", value, value === "-" ? {} : { class: value });
   return element("td", text(value));
 }
 

@@ -126,13 +126,14 @@ def table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
   """Return the tidy table of records: its columns and rows.
 
   Settings that are the same in all runs are left out; an interval has a column
-  each for its mean, low and high.
+  each for its mean, low and high; "-" is what is not judged.
   """
   names: dict[str, None] = dict.fromkeys(["run", "experiment", "holds"])
   changed = differing(records)
   rows: list[dict[str, Any]] = []
   for item in records:
     row = {name: item[name] for name in ("run", "experiment", "holds")}
+    row["holds"] = "-" if row["holds"] is None else row["holds"]
     row |= {name: item["settings"].get(name) for name in changed}
     for name, entry in item["numbers"].items():
       row |= _columns(name, entry)

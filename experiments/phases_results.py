@@ -112,8 +112,10 @@ def _trend(run: runs.Run, name: str, across: str) -> intervals.Interval:
   return intervals.mean_interval(trends(run, name, across))
 
 
-def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool]:
+def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool | None]:
   """Judge: trends, phases, and where averages from one start help."""
+  if min(phases.shape) < 2:
+    return _few(run, phases), None
   rows = [("mode_connectivity", "width"), ("trace", "width")]
   rows += [("loss", "batch"), ("trace", "batch")]
   found = [_trend(run, *row) for row in rows]
@@ -142,6 +144,20 @@ def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool]:
   poor = np.isin(phases, ("I", "III")).any()
   well = np.isin(phases, ("II", "IV-A", "IV-B")).any()
   return "; ".join(said), bool(holds and poor and well)
+
+
+def _few(run: runs.Run, phases: np.ndarray) -> str:
+  """Say what cells without a second width or batch size have to say."""
+  twins = landscape_models.lines(run, "barrier", pair="twins")
+  gains = ", ".join(
+    f"{x['gain']:+.2f} points at a barrier of {100 * x['barrier']:.2f} points"
+    for x in twins
+  )
+  number = "one cell" if phases.size == 1 else f"{phases.size} cells in a row"
+  return (
+    f"{number}: no trends over width and batch size, not judged; phases"
+    f" {', '.join(map(str, phases.ravel()))}; averages from one start {gains}"
+  )
 
 
 def finish(run: runs.Run) -> None:

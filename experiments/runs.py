@@ -204,12 +204,14 @@ class Run(NamedTuple):
       claim: the statement that was tested.
       measured: what was found, in one line with its interval.
       numbers: {row: {column: Interval or number}}: the table.
-      holds: whether the claim holds here; None where nothing is claimed.
+      holds: whether the claim holds here; None where nothing is claimed. Over
+        a single seed nothing is judged, whatever this says (verdicts.py).
       figures: {name: (matplotlib Figure or None, caption)}.
     """
-    from experiments import results
+    from experiments import results, verdicts
     from weightspace import processes
 
+    measured, holds = verdicts.settle(measured, holds, self.lines.values())
     found = {
       "title": self.config.get("title", self.about["name"]),
       "paper": self.config.get("paper"),

@@ -47,7 +47,7 @@ def made(root: pathlib.Path, count: int = 6) -> pathlib.Path:
     result = {
       "experiment": "soup" if index else "wise_ft",
       "title": "A </script> title",
-      "holds": bool(index % 2),
+      "holds": None if index == 4 else bool(index % 2),
       "measured": "it is",
       "seconds": 2.0,
       "numbers": {"mean": {"loss": entry}, "size": {"bytes": 12}},
@@ -81,6 +81,7 @@ def test_the_table_is_tidy(tmp_path, capsys):
   assert rows[2]["rate"] == "0.2" and rows[2]["mean / loss"] == "3.0"
   assert rows[2]["mean / loss (low)"] == "0.5" and rows[2]["holds"] == "False"
   assert rows[2]["size / bytes"] == "12" and "same" not in rows[2]
+  assert rows[4]["holds"] == "-"  # not judged
 
 
 def test_collecting_again_replaces_what_was_there(tmp_path):
@@ -143,6 +144,10 @@ const type = (id, value) => {
   at.dispatchEvent(new Event("input"));
 };
 const found = { all: rows().length };
+found.holds = rows().map((tr) => tr.cells[2].textContent).join(" ");
+type("filter", "holds=-");
+found.unjudged = first();
+type("filter", "");
 document.querySelector("th[data-column='rate']").click();
 document.querySelector("th[data-column='rate']").click();
 found.sorted = first();
@@ -179,6 +184,8 @@ def test_the_page_sorts_filters_and_compares_in_a_browser(tmp_path):
   title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]
   found = json.loads(title.replace("&amp;", "&"))
   assert found["errors"] == [] and found["all"] == 6
+  assert found["holds"] == "no yes no yes - yes"
+  assert [run[:2] for run in found["unjudged"]] == ["u4"]
   assert found["sorted"][0].startswith("u5/") and len(found["sorted"]) == 6
   assert [run[:2] for run in found["filtered"]] == ["u5", "u3", "u1"]
   assert [run[:2] for run in found["experiment"]] == ["u0"]
