@@ -27,7 +27,15 @@ import absl.logging
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command_line, hosts, own, profiling, runs, trackers
+from experiments import (
+  command_line,
+  hosts,
+  lost,
+  own,
+  profiling,
+  runs,
+  trackers,
+)
 
 USAGE = command_line.USAGE  # exit codes: a wrong command line,
 NO_INPUT = getattr(os, "EX_NOINPUT", 66)  # missing data,
@@ -103,11 +111,16 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
       measured = runs.load(at / "result.json")["measured"]
       print(f"done: {measured}\npage: {at / 'report.html'}")
       return 0
+    if not values.traceback:
+      lost.watch(str(at), values.distributed)
     begun = _begin_all(at, flag.value, config, about, values.data_dir)
     begun = begun._replace(
       own=brought, download=values.download, save_every=values.save_every
     )
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RuntimeError) as error:
+    lost.check(error, str(at), values.traceback)
+    if isinstance(error, RuntimeError):
+      raise
     return _fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   if not values["verbosity"].present:
@@ -226,7 +239,10 @@ def guard(main: Callable[[], Any], at: pathlib.Path, show: bool = False) -> int:
   except KeyboardInterrupt:
     print(f"\nstopped; the same command resumes {at}", file=sys.stderr)
     return INTERRUPTED
-  except (ValueError, OSError, FloatingPointError) as error:
+  except Exception as error:
+    lost.check(error, str(at), show)
+    if not isinstance(error, ValueError | OSError | FloatingPointError):
+      raise
     if show:
       traceback.print_exc()
     if _full(error):

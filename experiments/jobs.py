@@ -112,7 +112,7 @@ def execute(
       _describe(job)
       if begun:
         begun(Outcome(job.id, "running", 0.0))
-      argv = _bind(job.argv) if bound else job.argv
+      argv = bind(job.argv) if bound else job.argv
       code = _run(argv, job.folder, LOG, environment, cores, lock)
       return _end(job, code, time.monotonic() - began)
   except OSError as error:
@@ -127,7 +127,7 @@ def follow(job: Job, environment: Mapping[str, str], process: int) -> Outcome:
   began, log = time.monotonic(), LOG_OF.format(process)
   try:
     os.makedirs(job.folder, exist_ok=True)
-    code = _run(_bind(job.argv), job.folder, log, environment)
+    code = _run(bind(job.argv), job.folder, log, environment)
     said = "" if code == 0 else last_lines(job.folder, log)
   except OSError as error:
     code, said = 1, str(error)
@@ -213,7 +213,7 @@ def _run(
     return process.wait()
 
 
-def _bind(argv: Sequence[str]) -> list[str]:
+def bind(argv: Sequence[str]) -> list[str]:
   """Return a command that is killed when the process that starts it dies.
 
   Engines that count resources by their own processes need it: a unit that
