@@ -66,6 +66,8 @@ def test_under_jit_and_vmap():
   perm = draw(axes, params, 1)
   moved = jax.jit(lambda perm, p: match.permute(axes, perm, p))(perm, params)
   problems.close(moved, match.permute(axes, perm, params), 0, 0)
+  fixed = jax.jit(lambda perm: match.permute(axes, perm, params))(perm)
+  same(fixed, moved)  # NumPy parameters, and indices that are traced
   both = jax.jit(match.compose)(perm, perm)
   same(both, match.compose(perm, perm))
   same(jax.jit(match.invert)(perm), match.invert(perm))

@@ -121,6 +121,32 @@ def test_least_squares_of_equal_models_is_the_model():
   problems.close(match.least_squares(apply, [a, a], x), a, 1e-3, 1e-3)
 
 
+@pytest.mark.parametrize("name", ["mlp", "conv_flatten", "group_norm"])
+def test_few_inputs_leave_equal_models_as_they_are(name):
+  apply, (a, _), x = setting(name)
+  found = match.least_squares(apply, [a, a], x[:2])
+  problems.close(found, a, 1e-3, 1e-3)
+
+
+def test_a_table_of_positions_is_no_bias():
+  def apply(p, x):
+    h = x @ p["w"] + p["at"][None]
+    return jnp.tanh(h + p["b"]) @ p["o"]
+
+  random = np.random.default_rng(0)
+  shapes = {"w": (6, 4), "at": (5, 4), "b": (4,), "o": (4, 2)}
+  models = [
+    {n: random.normal(size=s).astype("f") for n, s in shapes.items()}
+    for _ in range(2)
+  ]
+  x = random.normal(size=(30, 5, 6)).astype("f")
+  with jax.numpy_rank_promotion("allow"):
+    assert layers.biases(apply, models[0], x) == {}
+    found = match.repair(apply, models, x)
+  at = (models[0]["at"] + models[1]["at"]) / 2
+  np.testing.assert_allclose(found["at"], at, 1e-6)
+
+
 def test_bad_input_is_named():
   apply, (a, b), x = setting("mlp")
   with pytest.raises(ValueError, match="'z' is no linear map of the model"):

@@ -123,7 +123,8 @@ def biases(apply: Apply, params: Params, x: Any) -> dict[str, str]:
   """
   program, paths = graph.trace(apply, params, x), trees.names(params)
   leaf: dict[Any, int] = dict(zip(program.inputs, range(len(paths))))
-  product: dict[Any, int] = {}
+  sizes = [jnp.size(x) for x in jax.tree.leaves(params)]
+  product: dict[Any, tuple[int, int]] = {}  # the parameter, its outputs
   found: dict[str, str] = {}
   for eqn in program.equations:
     refs = [i for i in eqn.inputs if isinstance(i, graph.Ref)]
@@ -132,9 +133,22 @@ def biases(apply: Apply, params: Params, x: Any) -> dict[str, str]:
       for kind in (leaf, product):
         kind.update({o: kind[refs[0]] for o in out if refs[0] in kind})
     elif name in ("dot_general", "conv_general_dilated"):
-      product.update({o: leaf[r] for o in out for r in refs if r in leaf})
+      for side, r in enumerate(eqn.inputs):
+        if isinstance(r, graph.Ref) and r in leaf:
+          product.update({o: (leaf[r], _results(eqn, side)) for o in out})
     elif name == "add" and len(refs) == 2:
       for w, b in (refs, refs[::-1]):
-        if w in product and b in leaf:
-          found.setdefault(paths[product[w]], paths[leaf[b]])
+        # A table of positions is added too, and is no bias.
+        if w in product and b in leaf and sizes[leaf[b]] == product[w][1]:
+          found.setdefault(paths[product[w][0]], paths[leaf[b]])
   return found
+
+
+def _results(eqn: graph.Equation, side: int) -> int:
+  """Return how many outputs a product gives for each row of its input."""
+  shape = eqn.avals[side].shape
+  if eqn.primitive.name == "conv_general_dilated":
+    return int(shape[eqn.params["dimension_numbers"].rhs_spec[0]])
+  (contracted, _) = eqn.params["dimension_numbers"]
+  inner = math.prod(shape[axis] for axis in contracted[side])
+  return math.prod(shape) // inner

@@ -22,6 +22,7 @@ from weightspace.match import fitting, layers, repairing
 from weightspace.types import Apply, Data, Params, Stack
 
 HIGHEST = jax.lax.Precision.HIGHEST
+ROUNDING = 1e-6  # of the size of a float32 product
 
 
 def least_squares(
@@ -37,10 +38,12 @@ def least_squares(
   """Merge aligned models layer by layer, by least squares on their features.
 
   For each linear map, with Z_m its inputs and Y_m its outputs in member m:
-  W = argmin |Z W - Y|^2 + r |W - mean W|^2 = (Z'Z + r)^-1 (Z'Y + r mean W),
-  with Z and Y weighted means over members and r = ridge tr(Z'Z) / n.  All other
-  leaves are averaged.  Inputs and outputs are those of the members by
-  themselves, so layers are independent.
+  W = argmin |Z W - Y|^2 + r |W - W_0|^2
+    = W_0 + (Z'Z + r)^-1 Z'(Y - Z W_0),
+  with W_0, Z and Y weighted means over members and r = ridge tr(Z'Z) / n, at
+  least 1e-6 |Z'Z|: float32 products say nothing finer.  All other leaves are
+  averaged.  Inputs and outputs are those of the members by themselves, so
+  layers are independent.
 
   Args:
     apply: apply(params, x).
@@ -77,7 +80,7 @@ def least_squares(
   keys = tuple((at.leaf, at.taken) for at in maps)
   total: Any = None
   for part in parts:
-    sums = _products(apply, keys, models, jnp.asarray(shares), part)
+    sums = _products(apply, keys, models, merged, jnp.asarray(shares), part)
     host = jax.tree.map(lambda v: np.asarray(v, np.float64), sums)
     total = host if total is None else jax.tree.map(np.add, total, host)
   for at, (square, moved) in zip(maps, total):
@@ -87,9 +90,18 @@ def least_squares(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _products(
-  apply: Apply, keys: Any, models: Sequence[Params], shares: jax.Array, x: Data
+  apply: Apply,
+  keys: Any,
+  models: Sequence[Params],
+  mean: Params,
+  shares: jax.Array,
+  x: Data,
 ) -> Any:
-  """Return (Z'Z, Z'Y) of each map, [batch, in, in] and [batch, in, out]."""
+  """Return (Z'Z, Z'(Y - Z W_0)), [batch, in, in] and [batch, in, out].
+
+  The difference is taken here: the two products cancel, their rounding does
+  not.
+  """
   maps = layers.find(apply, models[0], x, "least_squares")
   chosen = {(at.leaf, at.taken): at for at in maps}
   wanted = [chosen[key] for key in keys]
@@ -98,18 +110,18 @@ def _products(
     wide = jnp.float32
     return at.features(a).astype(wide), at.results(b).astype(wide)
 
-  mean: Any = None
+  total: Any = None
   for model, share in zip(models, shares):
     rows = layers.seen(apply, model, x, wanted, read)
     scaled = jax.tree.map(lambda v, w=share: w * v, rows)
-    mean = scaled if mean is None else jax.tree.map(jnp.add, mean, scaled)
-  return [
-    (
-      jnp.einsum("bti,btj->bij", z, z, precision=HIGHEST),
-      jnp.einsum("bti,btj->bij", z, y, precision=HIGHEST),
-    )
-    for z, y in mean
-  ]
+    total = scaled if total is None else jax.tree.map(jnp.add, total, scaled)
+  leaves, multiply, result = trees.named(mean), "bti,btj->bij", []
+  for at, (z, y) in zip(wanted, total):
+    start = layers.matrix(at, leaves[at.path]).astype(jnp.float32)
+    rest = y - jnp.matmul(z, start, precision=HIGHEST)
+    square = jnp.einsum(multiply, z, z, precision=HIGHEST)
+    result.append((square, jnp.einsum(multiply, z, rest, precision=HIGHEST)))
+  return result
 
 
 def _solved(
@@ -120,13 +132,11 @@ def _solved(
       return value
     start = np.asarray(layers.matrix(at, value), np.float64)
     size = np.einsum("bii->b", square) / square.shape[1]
-    # Float32 products are known to about 1e-6 of their size.
-    pull = np.maximum(ridge, 1e-7) * np.where(size > 0, size, 1.0)
+    known = ROUNDING * np.linalg.norm(square, axis=(1, 2))
+    pull = np.maximum(ridge * size, np.where(known > 0, known, 1.0))
     eye = pull[:, None, None] * np.eye(square.shape[1])[None]
-    side = moved + pull[:, None, None] * start
-    return layers.put(
-      at, value, jnp.asarray(np.linalg.solve(square + eye, side))
-    )
+    step = np.linalg.solve(square + eye, moved)
+    return layers.put(at, value, jnp.asarray(start + step))
 
   return trees.map_named(leaf, params)
 

@@ -113,12 +113,13 @@ def permute(axes: Axes, perm: Perm, tree: Any) -> Any:
 
 def _permute(axes: Axes, perm: Perm, tree: Any) -> Any:
   fitting.check_params(axes, tree, "permute")
-  patterns = trees.named(axes.tree)
+  patterns, traced = trees.named(axes.tree), not trees.concrete(perm)
 
   def leaf(path: str, x: Any) -> Any:
     found = parse(patterns[path])
     if not any(map(_moves, found)):
       return x
+    x = jnp.asarray(x) if traced else x
     xp: Any = np if isinstance(x, np.ndarray) else jnp
     change = functools.partial(_move_part, xp, perm)
     return moving.by_parts(x, found, axes.sizes, change)
