@@ -243,7 +243,6 @@ def test_print_gives_commands_that_a_shell_runs(tmp_path, capsys):
   assert results(tmp_path / "s") == [b'{"seed": 2, "square": 4}']
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="has signals")
 def test_on_a_terminal_a_table_stands_in_one_place(tmp_path):
   """A real one, of 60 columns: what is on its screen at the end, and was."""
   terminal, end = pty.openpty()
