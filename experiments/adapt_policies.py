@@ -79,7 +79,7 @@ def policy(run: runs.Run) -> bed.Lines:
   key, earned = jax.random.fold_in(run.key, 2), reward(test["x"])
   for name, held in {"one model": one, "soup": bed.mean([one, two])}.items():
     tuned = bed.trajectory(
-      objective, one, optax.adam(config.slow),
+      run, objective, one, optax.adam(config.slow),
       data | {"reference": logits(held, val["x"])}, key, config.align,
       shared_data=False,
     )[0][-1]  # fmt: skip
@@ -97,9 +97,11 @@ def _fine_tuned(run: runs.Run, model: Any, loss: Any, train: Data) -> list[Any]:
   )
   start = bed.starts(model, first["x"], run.key, config.seeds)
   tx, key = optax.adam(config.rate), jax.random.fold_in(run.key, 1)
-  base = bed.trajectory(loss, start, tx, first, run.key, config.base)[0][-1]
+  (*_, base), _ = bed.trajectory(
+    run, loss, start, tx, first, run.key, config.base
+  )
   grown, _ = bed.trajectory(
-    loss, bed.repeat(base, 3), tx, more, key, config.fine
+    run, loss, bed.repeat(base, 3), tx, more, key, config.fine
   )
   size = 3 * config.seeds
   return [bed.pick(grown[-1], range(place, size, 3)) for place in range(3)]

@@ -28,7 +28,7 @@ def stream(run: runs.Run) -> bed.Lines:
   config = run.config
   start = bed.starts(model, splits.train["x"], run.key, config.seeds)
   source = bed.trajectory(
-    loss, start, images.sgd(0.1), splits.train, run.key, config.base
+    run, loss, start, images.sgd(0.1), splits.train, run.key, config.base
   )[0][-1]
   held = jnp.asarray(splits.validation["x"])
   sure = jax.lax.map(lambda p: _confidence(model.apply(p, held)), source)
@@ -130,7 +130,7 @@ def experts(run: runs.Run) -> bed.Lines:
       [patches.init(k, x, shape, count, config.apart) for k in keys]
     )
     grown = bed.trajectory(
-      patches.loss, start, optimiser, train, run.key, config.fine,
+      run, patches.loss, start, optimiser, train, run.key, config.fine,
       prepare=patches.keyed,
     )[0][-1]  # fmt: skip
     merged = ws.stack(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import weightspace as ws
-from experiments import progress, runs
+from experiments import hosts, progress, runs
 from weightspace.types import Data, Key, Loss, Score, Stack
 
 Lines = Iterator[dict[str, Any]]  # what a study yields, for metrics.jsonl
@@ -58,6 +58,7 @@ def repeat(stack: Stack, times: int) -> Stack:
 
 
 def trajectory(
+  run: runs.Run,
   loss: Loss,
   stack: Stack,
   tx: Any,
@@ -69,6 +70,7 @@ def trajectory(
   """Train M models; return the Stack after each epoch, and losses [E, M].
 
   Args:
+    run: whose mesh shares the models out.
     loss: of a batch.
     stack: the starts.
     tx: as in `fit_population`.
@@ -78,11 +80,12 @@ def trajectory(
     **more: for `fit_population`.
   """
   kept: list[Stack] = []
-  label = f"{ws.trees.size(stack)} models"
-  with progress.bar(label, part.epochs) as advance:
+  count = ws.trees.size(stack)
+  mesh = hosts.fitting(run.mesh, count)
+  with progress.bar(f"{count} models", part.epochs) as advance:
 
     def on_epoch(epoch: int, fitted: Any) -> None:
-      kept.append(fitted.params)
+      kept.append(hosts.gathered(mesh, fitted.params))
       advance(epoch)
 
     fitted = ws.train.fit_population(
@@ -93,6 +96,7 @@ def trajectory(
       key=key,
       epochs=part.epochs,
       batch_size=part.batch_size,
+      mesh=mesh,
       on_epoch=on_epoch,
       **more,
     )

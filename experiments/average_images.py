@@ -13,7 +13,7 @@ import optax
 
 import weightspace as ws
 from experiments import average_bed as bed
-from experiments import runs
+from experiments import hosts, runs
 from weightspace import average, losses
 from weightspace.data import corruptions
 from weightspace.types import Data, Stack
@@ -56,9 +56,9 @@ def free_lunch(run: runs.Run) -> bed.Lines:
   config, seeds = run.config, run.config.seeds
   first, rest = halves(splits.train)
   start = bed.starts(model, first["x"], run.key, seeds)
-  base = bed.trajectory(loss, start, sgd(0.1), first, run.key, config.base)[0][
-    -1
-  ]
+  (*_, base), _ = bed.trajectory(
+    run, loss, start, sgd(0.1), first, run.key, config.base
+  )
   test, away = splits.test, shifted(run, splits.test)
   each = len(config.rates) * config.runs
   rate = jnp.tile(jnp.repeat(jnp.array(config.rates), config.runs), seeds)
@@ -77,8 +77,9 @@ def free_lunch(run: runs.Run) -> bed.Lines:
 
     key = jax.random.fold_in(run.key, 2)
     snapshots, _ = bed.trajectory(
-      loss, begun, tx, rest, key, config.fine, hyper={"learning_rate": rate}
-    )
+      run, loss, begun, tx, rest, key, config.fine,
+      hyper={"learning_rate": rate},
+    )  # fmt: skip
     found = {"last": snapshots[-1], "CA": bed.mean(snapshots)}
     for name, stack in found.items():
       both = {name: stack, f"{name} + RA": _joined(stack, config.runs, heads)}
@@ -140,7 +141,7 @@ def signal_noise(run: runs.Run) -> bed.Lines:
   many = bed.repeat(start, config.recipes)
   hyper = {"learning_rate": jnp.tile(jnp.asarray(recipes), config.seeds)}
   snapshots, _ = bed.trajectory(
-    loss, many, sgd, splits.train, run.key, config.fine, hyper=hyper
+    run, loss, many, sgd, splits.train, run.key, config.fine, hyper=hyper
   )
   small = jax.tree.map(lambda x: x[: config.small], splits.test)
   held = jax.tree.map(lambda x: x[config.small :], splits.test)
@@ -183,16 +184,20 @@ def zscl(run: runs.Run) -> bed.Lines:
   old, rest = halves(splits.train)
   new, away = shifted(run, rest), shifted(run, splits.test)
   start = bed.starts(model, old["x"], run.key, config.seeds)
-  base = bed.trajectory(loss, start, sgd(0.1), old, run.key, config.base)[0][-1]
+  (*_, base), _ = bed.trajectory(
+    run, loss, start, sgd(0.1), old, run.key, config.base
+  )
   folds = {"average": average.weight_ensemble(config.period)}
+  mesh = hosts.fitting(run.mesh, config.seeds)
   fitted = ws.train.fit_population(
     loss, base, sgd(config.rate), new, key=jax.random.fold_in(run.key, 1),
     epochs=config.fine.epochs, batch_size=config.fine.batch_size, folds=folds,
+    mesh=mesh,
   )  # fmt: skip
   found = {
     "before": base,
-    "fine-tuned": fitted.params,
-    "weight ensemble": fitted.averages["average"],
+    "fine-tuned": hosts.gathered(mesh, fitted.params),
+    "weight ensemble": hosts.gathered(mesh, fitted.averages["average"]),
   }
   for name, stack in found.items():
     both = [100 * bed.scores(score, stack, d) for d in (splits.test, away)]

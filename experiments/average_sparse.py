@@ -25,7 +25,7 @@ def sparse_soups(run: runs.Run) -> bed.Lines:
   config, seeds = run.config, run.config.seeds
   start = bed.starts(model, splits.train["x"], run.key, seeds)
   dense = bed.trajectory(
-    loss, start, images.sgd(0.1), splits.train, run.key, config.base
+    run, loss, start, images.sgd(0.1), splits.train, run.key, config.base
   )[0][-1]
   tx = _retraining(config, len(splits.train["y"]))
   soup = alone = dense
@@ -43,9 +43,9 @@ def sparse_soups(run: runs.Run) -> bed.Lines:
       single,
     )
     key = jax.random.fold_in(run.key, phase + 1)
-    tuned = bed.trajectory(loss, both, tx, splits.train, key, config.fine)[0][
-      -1
-    ]
+    (*_, tuned), _ = bed.trajectory(
+      run, loss, both, tx, splits.train, key, config.fine
+    )
     copies = jax.tree.map(
       lambda x: x[:-seeds].reshape(seeds, config.copies, *x.shape[1:]), tuned
     )
@@ -103,7 +103,7 @@ def data_diet(run: runs.Run) -> bed.Lines:
     model, splits.train["x"], jax.random.fold_in(run.key, 7), config.scorers
   )
   early = bed.trajectory(
-    loss, scorers, images.sgd(config.rate), splits.train,
+    run, loss, scorers, images.sgd(config.rate), splits.train,
     jax.random.fold_in(run.key, 8), config.early,
   )[0][-1]  # fmt: skip
   logits = jax.lax.map(lambda p: model.apply(p, splits.train["x"]), early)
@@ -112,14 +112,15 @@ def data_diet(run: runs.Run) -> bed.Lines:
   parts = {"easy": order[:size], "hard": order[-size:]}
   start = bed.starts(model, splits.train["x"], run.key, seeds)
   parents = [start] + bed.trajectory(
-    loss, start, images.sgd(config.rate), splits.train, run.key, config.parent
-  )[0]
+    run, loss, start, images.sgd(config.rate), splits.train, run.key,
+    config.parent,
+  )[0]  # fmt: skip
   error = _errors(model)
   for spawn in config.spawn:
     pair = bed.repeat(parents[spawn], 2)
     key = jax.random.fold_in(run.key, 100 + spawn)
     grown = bed.trajectory(
-      loss, pair, images.sgd(config.rate), splits.train, key, config.child
+      run, loss, pair, images.sgd(config.rate), splits.train, key, config.child
     )[0][-1]
     models = ws.unstack(grown)
     for name, index in parts.items():

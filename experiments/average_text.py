@@ -44,7 +44,9 @@ def checkpoints(run: runs.Run) -> bed.Lines:
   train = jax.tree.map(lambda x: x[: config.examples], train)
   start = bed.starts(model, train["x"], run.key, seeds)
   tx = optax.adam(config.rate)
-  kept, costs = bed.trajectory(loss, start, tx, train, run.key, config.fine)
+  kept, costs = bed.trajectory(
+    run, loss, start, tx, train, run.key, config.fine
+  )
   kept, costs = kept[-config.last :], costs[-config.last :]
   singles = [[bed.scores(loss, s, d) for s in kept] for d in (val, test)]
   chosen = np.argmin(singles[0], 0)
@@ -116,7 +118,7 @@ def lengths(run: runs.Run) -> bed.Lines:
   first = bed.windows(train[: config.examples], config.base.length)
   start = bed.starts(model, first["x"], run.key, seeds)
   base = bed.trajectory(
-    loss, start, optax.adam(config.rate), first, run.key, config.base
+    run, loss, start, optax.adam(config.rate), first, run.key, config.base
   )[0][-1]
   rest = train[config.examples : config.examples + config.more]
   members = []
@@ -127,7 +129,7 @@ def lengths(run: runs.Run) -> bed.Lines:
     part.batch_size = config.fine.characters // length
     key = jax.random.fold_in(run.key, turn + 1)
     tx = optax.adam(config.rate * config.slow)
-    members.append(bed.trajectory(loss, base, tx, data, key, part)[0][-1])
+    members.append(bed.trajectory(run, loss, base, tx, data, key, part)[0][-1])
   found = {
     f"tuned at {length}": stack
     for length, stack in zip(config.lengths, members)

@@ -65,8 +65,9 @@ def accuracies(
 ) -> np.ndarray:
   """Return accuracies [mixes, tasks] of mixes of models, in percent."""
   stack, score = ws.stack(models), case.bed.score
+  rows = jnp.asarray(weights, float)
   found = [
-    ws.merge.evaluate_mixes(stack, jnp.asarray(weights, float), score, data)
+    ws.merge.evaluate_mixes(stack, rows, score, data, mesh=case.bed.run.mesh)
     for data in sets
   ]
   return 100 * np.stack([np.asarray(x, np.float64) for x in found], 1)

@@ -35,7 +35,9 @@ def mixtures(run: runs.Run) -> bed.Lines:
 
   start = bed.starts(model, train["x"], run.key, config.seeds)
   tx = optax.adam(config.rate)
-  kept, _ = bed.trajectory(balanced, start, tx, train, run.key, config.fine)
+  kept, _ = bed.trajectory(
+    run, balanced, start, tx, train, run.key, config.fine
+  )
   scored = jax.jit(lambda params: loss(params, test).mean())
   with progress.bar("merged", config.seeds) as advance:
     for seed, params in enumerate(ws.unstack(kept[-1])):

@@ -34,7 +34,7 @@ def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
   ]
   start = bed.starts(model, sets[0]["x"], run.key, config.seeds)
   tx = optax.adam(config.rate)
-  kept, _ = bed.trajectory(loss, start, tx, sets[0], run.key, config.base)
+  kept, _ = bed.trajectory(run, loss, start, tx, sets[0], run.key, config.base)
   return sets, model, loss, kept[-1]
 
 
@@ -46,7 +46,7 @@ def tuned(
   key = jax.random.fold_in(run.key, len(name))
   tx = optax.adam(config.fine.rate)
   part = config.fine
-  return bed.trajectory(loss, start, tx, data, key, part, **more)[0][-1]
+  return bed.trajectory(run, loss, start, tx, data, key, part, **more)[0][-1]
 
 
 def tax(run: runs.Run) -> bed.Lines:

@@ -121,3 +121,21 @@ def fitting(mesh: Any, count: int) -> Any:
   auto = (jax.sharding.AxisType.Auto,)
   devices = list(mesh.devices.flat)[:part]
   return jax.make_mesh((part,), AXES[:1], axis_types=auto, devices=devices)
+
+
+def gathered(mesh: Any, tree: Any) -> Any:
+  """Return what was trained on a mesh as arrays of one device.
+
+  What was trained on other devices, or on more of them, goes together with it.
+
+  Args:
+    mesh: that it lies on; None where it is on one device already.
+    tree: of arrays.
+  """
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  if mesh is None:
+    return tree
+  return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)

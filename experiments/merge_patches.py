@@ -24,7 +24,9 @@ CLEAN = "clean"
 def _score(bed: Bed, models: list[Params], data: Data) -> np.ndarray:
   """Return the accuracy of each model, in percent."""
   eye = np.eye(len(models), dtype=np.float32)
-  found = ws.merge.evaluate_mixes(ws.stack(models), eye, bed.score, data)
+  found = ws.merge.evaluate_mixes(
+    ws.stack(models), eye, bed.score, data, mesh=bed.run.mesh
+  )
   return 100 * np.asarray(found, np.float64)
 
 

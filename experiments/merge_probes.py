@@ -31,7 +31,9 @@ def accuracies(bed: Bed, seed: int, models: list[list[Params]]) -> np.ndarray:
   columns = []
   for data, row in zip(sets, models):
     eye = np.eye(len(row), dtype=np.float32)
-    found = ws.merge.evaluate_mixes(ws.stack(row), eye, bed.score, data)
+    found = ws.merge.evaluate_mixes(
+      ws.stack(row), eye, bed.score, data, mesh=bed.run.mesh
+    )
     columns.append(100 * np.asarray(found, np.float64))
   return np.stack(columns, 1)
 

@@ -115,8 +115,10 @@ def _scored(
   case: Case, split: str, task: str, models: list[Params], weights: Any
 ) -> np.ndarray:
   """Return the accuracy of mixes of models on a task, in percent."""
-  score, data = case.bed.score, case.sets[split][task]
-  found = ws.merge.evaluate_mixes(ws.stack(models), weights, score, data)
+  bed, data = case.bed, case.sets[split][task]
+  found = ws.merge.evaluate_mixes(
+    ws.stack(models), weights, bed.score, data, mesh=bed.run.mesh
+  )
   return 100 * np.asarray(found, np.float64)
 
 

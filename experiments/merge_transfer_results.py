@@ -48,7 +48,9 @@ def measure(
       data = merge_tasks.draw(run, config.task, "test", key, config.shown.test)
       moved = ws.merge.transfer(1.0)(ws.stack([source]), base=old, target=new)
       stack = ws.stack([new, moved, target])
-      found = ws.merge.evaluate_mixes(stack, np.eye(3), score, data)
+      found = ws.merge.evaluate_mixes(
+        stack, np.eye(3), score, data, mesh=run.mesh
+      )
       values = dict(zip(NUMBERS, (100 * np.asarray(found)).tolist()))
       barrier = paths.barrier(error, data, source, target, points=11)
       distance = sum(

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments import merge_tasks, runs
+from experiments import hosts, merge_tasks, runs
 from experiments.merge_results import gather
 from experiments.wise_ft_claims import said
 from weightspace import figures, intervals, losses, trees
@@ -106,12 +106,12 @@ def gossip(
     stack = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), stack)
   key = jax.random.fold_in(jax.random.fold_in(run.key, seed), 4)
   eye = np.eye(config.nodes, dtype=np.float32)
-  first = _variance(stack)
+  first, mesh = _variance(stack), hosts.fitting(run.mesh, config.nodes)
   for turn in range(config.rounds):
     own = jax.random.fold_in(key, turn)
     stack = _averaged(stack, arm, own)
     left = 100 * _variance(stack) / first
-    stack = ws.train.fit_population(
+    fitted = ws.train.fit_population(
       made.loss,
       stack,
       made.optimizer,
@@ -120,8 +120,10 @@ def gossip(
       epochs=1,
       batch_size=config.batch_size,
       shared_data=False,
-    ).params
-    found = ws.merge.evaluate_mixes(stack, eye, made.score, test)
+      mesh=mesh,
+    )
+    stack = hosts.gathered(mesh, fitted.params)
+    found = ws.merge.evaluate_mixes(stack, eye, made.score, test, mesh=run.mesh)
     accuracy = 100 * float(np.mean(found))
     run.log(seed=seed, arm=arm, turn=turn, variance=left, accuracy=accuracy)
 

@@ -42,7 +42,7 @@ def measure(
   models = [jax.tree.map(jnp.asarray, m) for m in ws.unstack(stack)]
   # Fractional widths are words: a float does not tell lines apart.
   cell = {"width": f"{place[0]:g}", "batch": place[1]}
-  right = 1.0 - _errors(model, models, test)
+  right = 1.0 - _errors(run, model, models, test)
   for seed, params in enumerate(models[:-1]):
     own = jax.random.fold_in(key, seed)
     found = _alone(run, model, params, train, own)
@@ -58,15 +58,15 @@ def measure(
     run.log(**cell, pair=f"{pair[0]}-{pair[1]}", **found)
   error = landscape_models.error(model)
   line = probe.barrier(error, train, models[0], models[-1], points=11)
-  gain = _gain(model, models[0], models[-1], test)
+  gain = _gain(run, model, models[0], models[-1], test)
   run.log(**cell, pair="twins", barrier=line.chord, gain=gain)
 
 
-def _errors(model: Any, models: list[Params], data: Data) -> Any:
+def _errors(run: runs.Run, model: Any, models: list[Params], data: Data) -> Any:
   """Return the error of each model, a share."""
   error = landscape_models.error(model)
-  each = jnp.eye(len(models))
-  return ws.merge.evaluate_mixes(ws.stack(models), each, error, data)
+  stack, each = ws.stack(models), jnp.eye(len(models))
+  return ws.merge.evaluate_mixes(stack, each, error, data, mesh=run.mesh)
 
 
 def _alone(
@@ -112,15 +112,17 @@ def _pair(
     "cka": float(probe.cka(*logits)),
     "disagreement": float(probe.disagreement(*logits)),
     "distance": float(probe.distance(one, two)),
-    "gain": _gain(model, one, two, test),
-    "matched_gain": _gain(model, one, near, test),
+    "gain": _gain(run, model, one, two, test),
+    "matched_gain": _gain(run, model, one, near, test),
   }
 
 
-def _gain(model: Any, one: Params, two: Params, test: Data) -> float:
+def _gain(
+  run: runs.Run, model: Any, one: Params, two: Params, test: Data
+) -> float:
   """Return the accuracy of the average less that of its parts, in points."""
   rows = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
   right = losses.of(model.apply, losses.accuracy)
   stack = ws.stack([one, two])
-  found = ws.merge.evaluate_mixes(stack, rows, right, test)
+  found = ws.merge.evaluate_mixes(stack, rows, right, test, mesh=run.mesh)
   return float(100 * (found[2] - (found[0] + found[1]) / 2))

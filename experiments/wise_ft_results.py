@@ -54,8 +54,9 @@ def measure(
           own = jax.random.fold_in(key, 2 * place + part)
           data = _shown(own, getattr(splits, split), settings, config.test)
           right = ws.merge.evaluate_mixes(
-            ws.stack(list(pair)), mixes, score, data, per_example=True
-          )
+            ws.stack(list(pair)), mixes, score, data, per_example=True,
+            mesh=run.mesh,
+          )  # fmt: skip
           for at, value in zip(ALPHAS, 100 * np.asarray(right).mean(1)):
             run.log(**said, split=split, alpha=f"{at:.2f}", accuracy=value)
         run.log(**said, **_cases(np.asarray(right)))
