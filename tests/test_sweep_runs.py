@@ -36,7 +36,7 @@ def test_a_kill_in_the_middle_of_a_result(tmp_path, whole):
   env = os.environ | {"DIES": ".result.json.writing"}
   torn = sweep(tmp_path, *REAL, "--retries=0", config=PAIR, env=env)
   assert torn.returncode == 1
-  assert torn.stdout.count("failed:") == 2
+  assert torn.stdout.count("failed:\n") == 2
   assert len(list(tmp_path.glob("*/real/*/.result.json.writing"))) == 2
   assert not list(tmp_path.glob("*/real/*/result.json"))
   assert sweep(tmp_path, *REAL, config=PAIR).returncode == 0
