@@ -171,6 +171,9 @@ def test_axes_are_data():
   again, moved = match.from_json(match.to_json(axes, perm), params)
   assert again == axes
   jax.tree.map(np.testing.assert_array_equal, moved, perm)
+  assert list(again.sizes) == list(axes.sizes)  # names are matched in order
+  with pytest.raises(ValueError, match="the text has no 'axes'"):
+    match.from_json("{}", params)
   assert "k>v  3 units on 2 axes" in str(axes)
   assert "fixed by input" in str(axes)
   with pytest.raises(ValueError, match="'q' is not in the parameters"):

@@ -103,6 +103,25 @@ def test_optimiser_state_moves_with_the_parameters():
   problems.close(there, match.permute(axes, perm, here), 1e-4, 1e-5)
 
 
+def test_states_that_hold_some_parameters_move():
+  _, params, _, axes = setting("mlp")
+  perm = draw(axes, params, 0)
+  labels = {"a": "fast", "b": "slow", "c": "fast", "d": "slow"}
+  tx = optax.multi_transform(
+    {"fast": optax.trace(0.9), "slow": optax.trace(0.1)}, labels
+  )
+  state = tx.init(params)
+  _, state = tx.update(params, state, params)
+  moved, wanted = (
+    ws.trees.named(tree)
+    for tree in (match.permute(axes, perm, state),
+                 match.permute(axes, perm, params))
+  )  # fmt: skip
+  assert len(moved) == 4
+  for path, leaf in moved.items():
+    np.testing.assert_array_equal(leaf, wanted[path.rpartition("/")[2]])
+
+
 def test_batch_norm_statistics_move_with_their_layer():
   model = ws.models.build("resnet", depth=8, width=0.25, norm="batch")
   x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
@@ -153,6 +172,8 @@ def test_bad_input_is_named():
     match.identity(axes, {**params, "e": params["b"]})
   with pytest.raises(ValueError, match="'b' has shape"):
     match.identity(axes, {**params, "b": params["c"]})
+  with pytest.raises(ValueError, match="permute: 'd' is missing"):
+    match.permute(axes, one, {k: params[k] for k in "abc"})
   with pytest.raises(ValueError, match="is no parameter"):
     match.permute(axes, one, {"norm": {"mean": np.ones(77)}})
   with pytest.raises(ValueError, match="in one of the two only"):

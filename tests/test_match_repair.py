@@ -155,6 +155,10 @@ def test_bad_input_is_named():
     match.repair(apply, [a, b], x, spread="median")
   with pytest.raises(ValueError, match=r"repair: inputs of \[0\] examples"):
     match.repair(apply, [a, b], x[:0])
+  with pytest.raises(ValueError, match="repair: inputs: '' is not finite"):
+    match.repair(apply, [a, b], x * np.nan)
+  with pytest.raises(ValueError, match="repair: merged: 'b' is not finite"):
+    match.repair(apply, [a, b], x, merged={**b, "b": b["b"] * np.nan})
   with pytest.raises(ValueError, match=r"weights .* expected 2 that sum"):
     match.repair(apply, [a, b], x, weights=[0.5, 0.6])
   with pytest.raises(ValueError, match="ridge is -1, expected at least 0"):

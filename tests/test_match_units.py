@@ -120,6 +120,18 @@ def test_groups_that_do_not_fit_are_refused():
   apply, (a, b), x, axes = models("mlp")
   with pytest.raises(ValueError, match="has no groups, or lies in blocks"):
     match.merge_units(axes, apply, a, b, x, {})
+  groups = {
+    n: match.partial_groups(np.eye(k), 0.5) for n, k in axes.sizes.items()
+  }
+  with pytest.raises(ValueError, match="merge_units: b: 'c' has 3 at axis 0"):
+    match.merge_units(axes, apply, a, {**b, "c": b["c"][:3]}, x, groups)
+  with pytest.raises(ValueError, match="singular_alignment: b: 'c' is not fin"):
+    bad = {**b, "c": b["c"] * np.inf}
+    match.singular_alignment(apply, a, bad, x)
+  with pytest.raises(ValueError, match="balanced: 'c' is not finite"):
+    match.balanced(axes, apply, bad, x)
+  with pytest.raises(ValueError, match="alike: holds NaN"):
+    match.zip_groups(np.full((4, 4), np.nan), 2)
   with pytest.raises(ValueError, match="share: 2, expected 0 to 1"):
     match.partial_groups(np.eye(2), 2)
 

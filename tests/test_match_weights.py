@@ -255,6 +255,16 @@ def test_a_descent_on_device_arrays_is_that_of_the_host(name):
   assert host.objective == pytest.approx(device.objective, rel=1e-6)
 
 
+def test_a_start_may_leave_names_out():
+  apply, params, x, _ = architectures.build("mlp")
+  axes = match.trace_axes(apply, params, x)
+  planted = match.random(axes, params, jax.random.key(1))
+  b = match.permute(axes, planted, params)
+  name, *_ = back = match.invert(planted)
+  found = match.match_weights(axes, params, b, start={name: back[name]})
+  problems.close(match.permute(axes, found.perm, b), params, 0, 0)
+
+
 def test_cycles_that_gain_nothing_are_undone():
   gains = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2.0]])
   kept, gain = assignment.keep_ties(gains, np.array([1, 0, 3, 2]))
@@ -286,6 +296,13 @@ def test_bad_input_is_named():
     match.match_weights(axes, params, half)
   with pytest.raises(ValueError, match="restarts is 0, expected at least 1"):
     match.match_weights(axes, params, params, restarts=0)
+  name = next(iter(axes.sizes))
+  with pytest.raises(ValueError, match=r"perm: .* holds 0 twice"):
+    match.match_weights(
+      axes, params, params, start={name: [0] * axes.sizes[name]}
+    )
+  with pytest.raises(ValueError, match="order: 'z' is unknown"):
+    match.match_weights(axes, params, params, order=lambda names, sweep: ["z"])
   with pytest.raises(ValueError, match="solver: 'lapx', expected one of"):
     match.match_weights(axes, params, params, solver="lapx")
   with pytest.raises(ValueError, match="2 models in a, expected 3"):

@@ -145,7 +145,7 @@ def to_json(axes: Axes, perm: Perm | None = None) -> str:
   """Return axes, and a permutation where one is given, as JSON.
 
   >>> to_json(Axes({"w": "a"}, {"a": 2}, {}), {"a": np.array([1, 0])})
-  '{"axes": {"w": "a"}, "perm": {"a": [1, 0]}, "pins": {}, "sizes": {"a": 2}}'
+  '{"axes": {"w": "a"}, "sizes": {"a": 2}, "pins": {}, "perm": {"a": [1, 0]}}'
   """
   plain: dict[str, Any] = {
     "axes": trees.named(axes.tree),
@@ -154,7 +154,7 @@ def to_json(axes: Axes, perm: Perm | None = None) -> str:
   }
   if perm is not None:
     plain["perm"] = {name: np.asarray(p).tolist() for name, p in perm.items()}
-  return json.dumps(plain, sort_keys=True)
+  return json.dumps(plain)  # the order of names is that of matching
 
 
 def from_json(text: str, params: Params) -> tuple[Axes, Perm | None]:
@@ -165,13 +165,17 @@ def from_json(text: str, params: Params) -> tuple[Axes, Perm | None]:
     params: parameters of the model, or their shapes, for their structure.
 
   Raises:
-    ValueError: at the first path that one of the two does not have.
+    ValueError: at the first path that one of the two does not have, or for
+      another text.
 
   >>> text = to_json(Axes({"w": "a"}, {"a": 2}, {}))
   >>> from_json(text, {"w": np.ones(2)})[0].tree
   {'w': 'a'}
   """
   plain = json.loads(text)
+  for part in ("axes", "sizes", "pins"):
+    if part not in plain:
+      raise ValueError(f"axes: the text has no {part!r}, expected `to_json`'s")
   patterns, paths = plain["axes"], trees.names(params)
   for path in [*paths, *patterns]:
     if path not in patterns or path not in paths:

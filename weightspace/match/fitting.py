@@ -14,7 +14,8 @@ from weightspace import trees
 from weightspace.match.axes import Axes, Perm, extent, free, parse, shape
 from weightspace.types import Params
 
-STATISTICS = ("batch_stats", "stats", "moments")  # collections
+# Collections, and the modules in which haiku keeps averages.
+STATISTICS = ("batch_stats", "stats", "moments", "mean_ema", "var_ema")
 MOMENTS = ("mean", "var", "running_mean", "running_var")  # leaves of BatchNorm
 
 
@@ -115,15 +116,21 @@ def check_alike(a: Perm, b: Perm) -> None:
 
 
 def beside(axes: Axes, tree: Any) -> Any:
-  """Return patterns for leaves that lie beside parameters, as statistics do.
+  """Return patterns for leaves that lie beside parameters.
 
-  A vector moves as the vectors of its layer: `norm/mean` as `norm/scale`.
+  Copies of parameters, in states that hold some of them only, lie at a path
+  that ends in theirs: `inner/mu/dense/kernel`.  Statistics are vectors, and
+  move as the vectors of their layer: `norm/mean` as `norm/scale`.
 
   Raises:
-    ValueError: at the first leaf whose layer has no such vector.
+    ValueError: at the first leaf that is neither.
   """
+  patterns = trees.named(axes.tree)
+  for path in trees.named(tree):
+    if path in patterns:  # parameters, but not these
+      check_params(axes, tree, "permute")
   layers: dict[tuple[str, int], set[str]] = {}
-  for path, text in trees.named(axes.tree).items():
+  for path, text in patterns.items():
     found = parse(text)
     if len(found) == 1:
       size = extent(found[0], axes.sizes)
@@ -132,6 +139,11 @@ def beside(axes: Axes, tree: Any) -> Any:
   def pattern(path: str, leaf: Any) -> str:
     if not np.shape(leaf):
       return ""
+    parts = path.split("/")
+    for k in range(1, len(parts)):
+      copy = patterns.get("/".join(parts[k:]))
+      if copy is not None and _fits(copy, np.shape(leaf), axes.sizes):
+        return copy
     module = path.rpartition("/")[0]
     found = layers.get((module, np.shape(leaf)[0]), set())
     if len(np.shape(leaf)) != 1 or len(found) != 1:
@@ -144,6 +156,10 @@ def beside(axes: Axes, tree: Any) -> Any:
   return trees.map_named(pattern, tree)
 
 
+def _fits(text: str, lengths: tuple[int, ...], sizes: dict[str, int]) -> bool:
+  return tuple(extent(term, sizes) for term in parse(text)) == lengths
+
+
 def check_models(axes: Axes, what: str, *models: Params) -> None:
   """Raise a ValueError for models that do not fit, or are not finite."""
   for name, model in zip("abcdefgh", models):
@@ -154,7 +170,11 @@ def check_models(axes: Axes, what: str, *models: Params) -> None:
 
 
 def check_batch(x: Any, what: str, batch_size: int | None = None) -> int:
-  """Return N of inputs [N, ...]; raise a ValueError where there are none."""
+  """Return N of inputs [N, ...].
+
+  Raises:
+    ValueError: where there are none, or one is not finite.
+  """
   leaves = trees.named(x)
   counts = {
     np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves.values()
@@ -166,6 +186,7 @@ def check_batch(x: Any, what: str, batch_size: int | None = None) -> int:
     )
   if batch_size is not None and batch_size < 1:
     raise ValueError(f"{what}: batch_size is {batch_size}, expected at least 1")
+  check_finite(x, f"{what}: inputs")
   return counts.pop()
 
 

@@ -122,9 +122,9 @@ def biases(apply: Apply, params: Params, x: Any) -> dict[str, str]:
   {'w': 'b'}
   """
   program, paths = graph.trace(apply, params, x), trees.names(params)
-  leaf: dict[Any, int] = dict(zip(program.inputs, range(len(paths))))
+  leaf: dict[Any, Any] = dict(zip(program.inputs, range(len(paths))))
   sizes = [jnp.size(x) for x in jax.tree.leaves(params)]
-  product: dict[Any, tuple[int, int]] = {}  # the parameter, its outputs
+  product: dict[Any, Any] = {}  # the parameter, its outputs
   found: dict[str, str] = {}
   for eqn in program.equations:
     refs = [i for i in eqn.inputs if isinstance(i, graph.Ref)]

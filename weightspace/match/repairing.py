@@ -82,6 +82,7 @@ def repair(
   if merged is None:
     merged = means.weighted_mean(trees.stack(models), shares)
   trees.check_same(models[0], merged, "repair: merged")
+  fitting.check_finite(merged, "repair: merged")
   parts = batches(x, batch_size)
   maps = layers.find(apply, merged, parts[0], "repair", only)
   if only is None and not last:

@@ -55,6 +55,9 @@ def balanced(
   Returns:
     Balanced; names that cannot be scaled (tanh, softmax) are left out.
 
+  Raises:
+    ValueError: for parameters that do not fit the axes, or are not finite.
+
   >>> def apply(p, x): return jnp.tanh(x @ p["w"]) @ p["v"]
   >>> p = {"v": jnp.ones((2, 1)), "w": jnp.array([[4.0, 1.0]])}
   >>> axes = Axes({"v": "u 1", "w": "1 u"}, {"u": 2}, {})
@@ -66,6 +69,7 @@ def balanced(
   form).  Finding the units by trial is ours.
   """
   fitting.check_params(axes, params, "balanced")
+  fitting.check_finite(params, "balanced")
   powers = scalable(axes, apply, params, x)
   scales = {n: np.ones(axes.sizes[n]) for n in powers}
   for _ in range(100):

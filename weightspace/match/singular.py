@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.match import layers
+from weightspace.match import fitting, layers
 from weightspace.types import Apply, Params
 
 
@@ -50,6 +50,9 @@ def singular_alignment(
   Returns:
     A Layer for each matrix of each linear map.
 
+  Raises:
+    ValueError: for models that differ or are not finite, or another share.
+
   >>> def apply(w, x): return x @ w
   >>> turned = jnp.array([[0.0, 1.0], [1.0, 0.0]])
   >>> singular_alignment(apply, jnp.eye(2), turned, jnp.ones((1, 2)))[0].cosine
@@ -61,6 +64,9 @@ def singular_alignment(
   """
   if not 0 < share <= 1:
     raise ValueError(f"share: {share}, expected above 0 and at most 1")
+  trees.check_same(a, b, "singular_alignment: b")
+  for name, model in (("a", a), ("b", b)):
+    fitting.check_finite(model, f"singular_alignment: {name}")
   left, right = trees.named(a), trees.named(b)
   result = []
   for at in layers.find(apply, a, x, "singular_alignment"):

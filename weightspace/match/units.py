@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import linear_maps, trees
-from weightspace.match import assignment, moving, soft
+from weightspace.match import assignment, fitting, moving, soft
 from weightspace.match.axes import Axes, parse
 from weightspace.types import Apply, Params
 
@@ -88,6 +88,8 @@ def zip_groups(alike: np.ndarray, count: int, within: float = 1.0) -> Groups:
   total, half = len(score), len(score) // 2
   if not half <= count <= total:
     raise ValueError(f"count: {count}, expected {half} to {total}")
+  if np.isnan(score).any():
+    raise ValueError("alike: holds NaN, expected numbers")
   np.fill_diagonal(score, -np.inf)
   label = np.arange(total)
   side = np.where(np.arange(total) < half, 1, 2)
@@ -177,12 +179,17 @@ def merge_units(
       raise ValueError(
         f"merge_units: {name!r} has no groups, or lies in blocks"
       )
-  reads = {at.path: set(at.inputs) for at in linear_maps.find(apply, a, x)}
-  patterns, other = trees.named(axes.tree), trees.named(b)
   sizes = [
     axes.sizes | {n: len(g.a) for n, g in groups.items()},
     axes.sizes | {n: len(g.b) for n, g in groups.items()},
   ]
+  for name, model, own in zip("ab", (a, b), sizes):
+    fitting.check_params(
+      axes._replace(sizes=own), model, f"merge_units: {name}"
+    )
+    fitting.check_finite(model, f"merge_units: {name}")
+  reads = {at.path: set(at.inputs) for at in linear_maps.find(apply, a, x)}
+  patterns, other = trees.named(axes.tree), trees.named(b)
 
   def leaf(path: str, left: Any) -> Any:
     found, inputs = parse(patterns[path]), reads.get(path, set())

@@ -81,7 +81,8 @@ def match_weights(
       one from a random permutation.  The best is returned.
     sweeps: at most so many.
     order: `order(names, sweep) -> names`, in place of the drawn one.
-    start: where the first descent begins.
+    start: where the first descent begins; names that are left out, where they
+      are.
     solver: "scipy" on the host, "optax" on the device.
 
   Returns:
@@ -89,7 +90,8 @@ def match_weights(
 
   Raises:
     ValueError: for models that differ from each other or do not fit the axes,
-      or are not finite, naming the first leaf.
+      or are not finite, naming the first leaf; for a start that is no
+      permutation, or an order of unknown names.
 
   >>> axes = Axes({"w": "a"}, {"a": 2}, {})
   >>> match_weights(axes, {"w": np.ones(2)}, {"w": np.ones(2)}).moved  # ties
@@ -100,6 +102,9 @@ def match_weights(
   the nested step are ours.
   """
   _check(axes, a, b, restarts, sweeps)
+  if start is not None:
+    fitting.check_perm(axes, start)
+    start = perms.identity(axes, a) | start
   plan = plans.make_plan(axes, a)
   xp: Any = np if jax.default_backend() == "cpu" else jnp
   left, right = plans.load(plan, a, xp), plans.load(plan, b, xp)
@@ -198,12 +203,21 @@ def _orders(
     words = np.asarray(jax.random.key_data(own)).ravel().tolist()
   for sweep in itertools.count():
     if order is not None:
-      yield order(names, sweep)
+      yield _known(order(names, sweep), names)
     elif words is None:
       yield names[::-1] if sweep % 2 else names
     else:
       stream = np.random.Generator(np.random.Philox([*words, sweep]))
       yield [names[k] for k in stream.permutation(len(names))]
+
+
+def _known(chosen: list[str], names: list[str]) -> list[str]:
+  for name in chosen:
+    if name not in names:
+      raise ValueError(
+        f"order: {name!r} is unknown, expected names of the axes"
+      )
+  return chosen
 
 
 def _result(
