@@ -1,6 +1,7 @@
 """Permutations: group laws, what they act on, and what is refused."""
 
 import architectures
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +102,18 @@ def test_optimiser_state_moves_with_the_parameters():
   )
   here, _ = step(params, state)
   problems.close(there, match.permute(axes, perm, here), 1e-4, 1e-5)
+
+
+def test_other_containers_and_one_array_move():
+  _, params, _, axes = setting("mlp")
+  perm = draw(axes, params, 0)
+  frozen = match.permute(axes, perm, flax.core.freeze(params))
+  same(frozen.unfreeze(), match.permute(axes, perm, params))
+  axes = match.Axes("2 u", {"u": 3}, {":0": "input"})
+  state = optax.adam(0.1).init(jnp.ones((2, 3)))
+  state = state[0]._replace(mu=jnp.arange(6.0).reshape(2, 3)), *state[1:]
+  moved = match.permute(axes, {"u": np.array([2, 0, 1])}, state)
+  assert moved[0].mu.tolist() == [[2.0, 0.0, 1.0], [5.0, 3.0, 4.0]]
 
 
 def test_states_that_hold_some_parameters_move():

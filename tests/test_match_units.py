@@ -123,6 +123,11 @@ def test_groups_that_do_not_fit_are_refused():
   groups = {
     n: match.partial_groups(np.eye(k), 0.5) for n, k in axes.sizes.items()
   }
+  tied, one, tokens, _ = architectures.build("tied")
+  own = match.trace_axes(tied, one, tokens)
+  both = {n: match.partial_groups(np.eye(k), 0.5) for n, k in own.sizes.items()}
+  with pytest.raises(ValueError, match="'table' is both an input and an outpu"):
+    match.merge_units(own, tied, one, one, tokens, both)
   with pytest.raises(ValueError, match="merge_units: b: 'c' has 3 at axis 0"):
     match.merge_units(axes, apply, a, {**b, "c": b["c"][:3]}, x, groups)
   with pytest.raises(ValueError, match="singular_alignment: b: 'c' is not fin"):

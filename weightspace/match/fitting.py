@@ -126,9 +126,6 @@ def beside(axes: Axes, tree: Any) -> Any:
     ValueError: at the first leaf that is neither.
   """
   patterns = trees.named(axes.tree)
-  for path in trees.named(tree):
-    if path in patterns:  # parameters, but not these
-      check_params(axes, tree, "permute")
   layers: dict[tuple[str, int], set[str]] = {}
   for path, text in patterns.items():
     found = parse(text)

@@ -144,6 +144,25 @@ def biases(apply: Apply, params: Params, x: Any) -> dict[str, str]:
   return found
 
 
+def multiplied(apply: Apply, params: Params, x: Any) -> set[str]:
+  """Return the paths of the parameters that a product takes, however often.
+
+  >>> def apply(p, x): return p[x] @ p.T
+  >>> multiplied(apply, jnp.eye(2), jnp.array([0]))
+  {''}
+  """
+  program, paths = graph.trace(apply, params, x), trees.names(params)
+  leaf: dict[Any, str] = dict(zip(program.inputs, paths))
+  found = set()
+  for eqn in program.equations:
+    refs = [i for i in eqn.inputs if isinstance(i, graph.Ref) and i in leaf]
+    if eqn.primitive.name in MOVES and refs:
+      leaf.update({o: leaf[refs[0]] for o in eqn.outputs})
+    elif eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+      found |= {leaf[ref] for ref in refs}
+  return found
+
+
 def _results(eqn: graph.Equation, side: int) -> int:
   """Return how many outputs a product gives for each row of its input."""
   shape = eqn.avals[side].shape

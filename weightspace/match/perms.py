@@ -101,12 +101,18 @@ def permute(axes: Axes, perm: Perm, tree: Any) -> Any:
   parts = jax.tree.flatten(
     tree, is_leaf=lambda t: jax.tree.structure(t) == spec
   )
-  found = [jax.tree.structure(t) == spec for t in parts[0]]
+  one = jax.tree_util.treedef_is_leaf(spec)  # a count is a leaf too
+  found = [
+    jax.tree.structure(t) == spec and not (one and np.ndim(t) == 0)
+    for t in parts[0]
+  ]
   if spec.num_leaves and any(found):
     moved = [
       _permute(axes, perm, t) if f else t for t, f in zip(parts[0], found)
     ]
     return jax.tree.unflatten(parts[1], moved)
+  if not set(trees.names(axes.tree)).isdisjoint(trees.names(tree)):
+    return _permute(axes, perm, tree)  # other containers, or it does not fit
   beside = fitting.beside(axes, tree)
   return _permute(axes._replace(tree=beside), perm, tree)
 

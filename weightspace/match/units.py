@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import linear_maps, trees
-from weightspace.match import assignment, fitting, moving, soft
+from weightspace.match import assignment, fitting, layers, moving, soft
 from weightspace.match.axes import Axes, parse
 from weightspace.types import Apply, Params
 
@@ -190,6 +190,11 @@ def merge_units(
     fitting.check_finite(model, f"merge_units: {name}")
   reads = {at.path: set(at.inputs) for at in linear_maps.find(apply, a, x)}
   patterns, other = trees.named(axes.tree), trees.named(b)
+  for path in sorted(layers.multiplied(apply, a, x) - set(reads)):
+    if any(not isinstance(t, int) for t in parse(patterns[path])):
+      raise ValueError(
+        f"merge_units: {path!r} is both an input and an output of its units"
+      )
 
   def leaf(path: str, left: Any) -> Any:
     found, inputs = parse(patterns[path]), reads.get(path, set())
