@@ -231,6 +231,18 @@ def test_models_are_shared_out_evenly():
   assert hosts.fitting(mesh, 1) is None and hosts.fitting(None, 8) is None
 
 
+def test_what_was_trained_on_other_devices_goes_together():
+  wide = hosts.mesh(hosts.complete({"population": 8}))
+  few = hosts.fitting(wide, 6)
+  six, eight = (
+    processes.place(mesh, np.arange(mesh.size, dtype="f"), jax.P("population"))
+    for mesh in (few, wide)
+  )
+  with pytest.raises(ValueError, match="incompatible devices"):
+    six.sum() + eight.sum()
+  assert (hosts.gathered(few, six).sum() + eight.sum()).item() == 15 + 28
+
+
 @pytest.mark.parametrize(
   "environment, reason",
   [
