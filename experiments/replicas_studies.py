@@ -15,7 +15,7 @@ import optax
 import weightspace as ws
 from experiments import average_bed as bed
 from experiments import average_images as images
-from experiments import hosts, progress, runs
+from experiments import progress, runs
 from weightspace import average
 from weightspace.data import tasks
 from weightspace.types import Data, Key, Stack
@@ -47,8 +47,8 @@ def outer(run: runs.Run) -> bed.Lines:
     "NoLoCo": (average.noloco(0.7, 0.5), config.steps),
     "alone": (average.alone(), config.steps),
   }
-  tx, test = optax.adam(config.rate), splits.test
-  mesh = hosts.fitting(run.mesh, config.replicas)
+  tx = optax.adam(config.rate)
+  test = splits.test
   for seed, key in _seeds(run, "replicas"):
     start = bed.starts(model, splits.train["x"], key, 1)
     data = _shares(splits.train, key, config.replicas)
@@ -56,7 +56,7 @@ def outer(run: runs.Run) -> bed.Lines:
       found = average.replicate(
         loss, bed.repeat(start, config.replicas), tx, data, method,
         key=key, rounds=config.rounds * config.steps // steps, steps=steps,
-        batch_size=config.batch_size, mesh=mesh,
+        batch_size=config.batch_size,
       )  # fmt: skip
       each = bed.scores(loss, found.params, test).mean()
       middle = _mean(found.params)
@@ -105,7 +105,7 @@ def participation(run: runs.Run) -> bed.Lines:
     "known rates": known,
     "everyone there": present,
   }
-  tx, mesh = optax.sgd(config.rate), hosts.fitting(run.mesh, config.clients)
+  tx = optax.sgd(config.rate)
   for seed, key in _seeds(run, "clients"):
     data = _skewed(splits.train, key, config)
     drawn = average.participation(key, config.rounds, rates, config.pattern)
@@ -122,7 +122,6 @@ def participation(run: runs.Run) -> bed.Lines:
         loss, bed.repeat(start, config.clients), tx, data,
         method, key=key, rounds=config.rounds, steps=config.steps,
         batch_size=config.batch_size, schedule=schedule, on_round=keep,
-        mesh=mesh,
       )  # fmt: skip
       costs = [bed.scores(loss, s, splits.test)[0] for s in late]
       rights = [bed.scores(score, s, splits.test)[0] for s in late]
@@ -171,7 +170,6 @@ def federated_parts(run: runs.Run) -> bed.Lines:
   rates = {name: config.part_rate for name in parts}
   rates["all parameters"] = config.rate
   txs = {name: optax.sgd(rate) for name, rate in rates.items()}
-  mesh = hosts.fitting(run.mesh, config.clients)
   for seed, key in _seeds(run, "clients"):
     data = _skewed(away["train"], key, config)
     stack = bed.repeat(bed.pick(base, [seed]), config.clients)
@@ -179,7 +177,7 @@ def federated_parts(run: runs.Run) -> bed.Lines:
       found = average.replicate(
         loss, stack, txs[name], data, method, key=key,
         rounds=config.rounds, steps=config.steps, only=only,
-        batch_size=config.batch_size, mesh=mesh,
+        batch_size=config.batch_size,
       )  # fmt: skip
       one = bed.pick(found.params, [0])
       sent = found.sent.mean() / config.clients / 1e3

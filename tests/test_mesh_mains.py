@@ -16,7 +16,6 @@ CONFIGS = {  # one for each main, or each way that one trains or evaluates
   "data_aware": "regmean",
   "average: runs": "free_lunch",
   "average: folds": "zscl",
-  "replicas": "noloco",
   "adapt": "salsa",
 }
 
