@@ -3,7 +3,10 @@
 The hosts are nodes of this machine with four chips each, a custom resource.
 """
 
+import contextlib
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -48,16 +51,18 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
   """How to reach the cluster, and `tell(word)` to change it."""
-  said = tmp_path_factory.mktemp("cluster") / "said"
-  process = subprocess.Popen(
-    [engines.PYTHON, "-m", "tests.sweeps.nodes", str(said)],
-    cwd=ROOT,
-    env=ENV,
-    text=True,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
+  folder = tmp_path_factory.mktemp("cluster")
+  said, errors = folder / "said", folder / "errors"
+  with open(errors, "wb") as file:
+    process = subprocess.Popen(
+      [engines.PYTHON, "-m", "tests.sweeps.nodes", str(said)],
+      cwd=ROOT,
+      env=ENV,
+      text=True,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.DEVNULL,
+      stderr=file,
+    )
 
   def lines():
     return said.read_text().split() if said.exists() else []
@@ -68,7 +73,8 @@ def cluster(tmp_path_factory):
     process.stdin.flush()
     until(lambda: len(lines()) > before)
 
-  until(lines)
+  until(lambda: lines() or process.poll() is not None)
+  assert lines(), errors.read_text()[-2000:]
   yield (
     {"python": engines.PYTHON, "env": ENV | {"RAY_ADDRESS": lines()[0]}},
     tell,
@@ -160,6 +166,19 @@ def test_a_gang_is_of_one_slice_and_waits_for_a_lost_host(tmp_path, cluster):
   done = sweep(tmp_path / "none", *RAY, *GANG, config=PAIR, **options)
   assert done.returncode == 2
   assert "no 2 hosts with 4 TPU each" in done.stdout
-  tell("add a")
+  tell("add a")  # one of three hosts is of the other slice now
+  used = until(lambda: slices(slow, module))
   assert launcher.wait(300) == 0
-  assert gangs(slow) == gangs(calm)
+  assert gangs(slow) == gangs(calm) and used == {"a"}
+
+
+def slices(folder, module):
+  """Return the slices of a gang's hosts, once both its processes are there."""
+  found = []
+  with contextlib.suppress(OSError):  # one has ended meanwhile
+    for process in processes(folder, module):
+      mine = pathlib.Path("/proc", str(process), "environ").read_bytes()
+      host = re.search(rb"RAY_RAYLET_PID=(\d+)", mine)[1].decode()
+      words = pathlib.Path("/proc", host, "cmdline").read_text()
+      found.append(re.search(r"tpu-slice-name\W+(\w+)", words)[1])
+  return set(found) if len(found) == 2 else None
