@@ -35,14 +35,15 @@ def accuracies(**means):
 
 
 @pytest.mark.parametrize(
-  "weights, random, holds",
+  "matched, random, holds",
   [(0.1, 1.0, True), (1.0, 1.0, False), (0.1, 0.1, False)],
 )
-def test_matching_against_a_random_permutation(weights, random, holds):
-  found = barriers(naive=1.0, weights=weights, random=random)
+def test_matching_against_a_random_permutation(matched, random, holds):
+  found = barriers(naive=1.0, activations=matched, weights=0.7, random=random)
   measured, granted = claims.JUDGES["control"](found)
   assert granted is holds
-  assert f"less matched {1 - weights:.2f} [" in measured
+  assert f"by activations {1 - matched:.2f} [" in measured
+  assert "by weights 0.30 [" in measured
 
 
 @pytest.mark.parametrize("gap, holds", [(0.5, True), (0.0, False)])
