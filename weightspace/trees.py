@@ -27,10 +27,16 @@ def names(tree: Params) -> list[str]:
   >>> names({"a": {"w": 1.0, "b": 2.0}})
   ['a/b', 'a/w']
   """
-  paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return [
+  return list(_paths(jax.tree.structure(tree)))
+
+
+@functools.lru_cache(maxsize=256)
+def _paths(structure: Any) -> tuple[str, ...]:
+  numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+  paths = jax.tree_util.tree_flatten_with_path(numbered)[0]
+  return tuple(
     jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths
-  ]
+  )
 
 
 def named(tree: Params) -> dict[str, Any]:

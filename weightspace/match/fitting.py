@@ -193,5 +193,8 @@ def check_finite(params: Params, what: str) -> None:
     if trees.inexact(leaf) and trees.concrete(leaf):
       array = np.asarray(leaf)
       kind = array.dtype if array.dtype.kind in "fc" else np.float32
-      if not np.isfinite(array.astype(kind, copy=False)).all():
+      wide = array.astype(kind, copy=False)
+      with np.errstate(over="ignore", invalid="ignore"):
+        total = wide.sum()  # finite only where all are
+      if not np.isfinite(total) and not np.isfinite(wide).all():
         raise ValueError(f"{what}: {path!r} is not finite, expected numbers")

@@ -21,13 +21,29 @@ SMALL = 2**18  # multiplications that BLAS does in one thread
 
 
 def gram(a: Any, b: Any, axis: int, batch: Sequence[int]) -> Any:
-  """Return [*batch, n, n]: products of the slices of a with those of b."""
-  if not isinstance(a, np.ndarray):
+  """Return [*batch, n, n]: products of the slices of a with those of b.
+
+  Args:
+    a: NumPy's, or `held`.
+    b: NumPy's, as is what comes out then; or JAX's.
+    axis: of the slices.
+    batch: axes that are not contracted.
+  """
+  if not isinstance(b, np.ndarray):
     return _compiled(a, b, axis, tuple(batch))
   small = a.size * a.shape[axis] <= SMALL or a.ndim == len(batch) + 1
   if small or a.dtype != np.float32:
-    return _gram(np, a, b, axis, tuple(batch))
+    return _gram(np, np.asarray(a), b, axis, tuple(batch))
   return np.asarray(_compiled(a, b, axis, tuple(batch)))
+
+
+def held(arrays: Sequence[Any]) -> list[Any]:
+  """Return arrays where they need not be copied for each product.
+
+  >>> type(held([np.ones(3)])[0]) is np.ndarray  # float64 stays NumPy's
+  True
+  """
+  return [jnp.asarray(x) if x.dtype == np.float32 else x for x in arrays]
 
 
 def _gram(xp: Any, a: Any, b: Any, axis: int, batch: tuple[int, ...]) -> Any:

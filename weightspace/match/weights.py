@@ -24,7 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import processes, trees
-from weightspace.match import assignment, descent, fitting, perms, plans
+from weightspace.match import (
+  assignment,
+  descent,
+  fitting,
+  grams,
+  perms,
+  plans,
+)
 from weightspace.match.axes import Axes, Perm, blocks, free, parse
 from weightspace.match.descent import Descent
 from weightspace.match.plans import Plan
@@ -108,6 +115,7 @@ def match_weights(
   plan = plans.make_plan(axes, a)
   xp: Any = np if jax.default_backend() == "cpu" else jnp
   left, right = plans.load(plan, a, xp), plans.load(plan, b, xp)
+  left = grams.held(left)
 
   def run(number: int) -> Descent:
     begin = start if number == 0 else _drawn(axes, b, key, number)
@@ -250,14 +258,17 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
     if not any(label in plan.places for label in piece.labels):
       total += plans.objective([x], [y], [0])
       continue
-    squares = [np.square(z, dtype=np.float64) for z in (x, y)]
-    found = []
-    for axis, label in enumerate(piece.labels):
-      if label in plan.places and not blocks(label):
-        rest = tuple(i for i in range(x.ndim) if i != axis)
-        norms = [np.sort(np.sqrt(z.sum(rest))) for z in squares]
-        found.append(float(norms[0] @ norms[1]))
-    if not found:
-      found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
+    axes = [
+      axis
+      for axis, label in enumerate(piece.labels)
+      if label in plan.places and not blocks(label)
+    ]
+    all_ = list(range(x.ndim))
+    squares = [np.einsum(z, all_, z, all_, axes, dtype=float) for z in (x, y)]
+    found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
+    for place in range(len(axes)):
+      rest = tuple(i for i in range(len(axes)) if i != place)
+      norms = [np.sort(np.sqrt(z.sum(rest))) for z in squares]
+      found.append(float(norms[0] @ norms[1]))
     total += min(found)
   return total
