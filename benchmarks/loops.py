@@ -1,7 +1,7 @@
 """Convolutions in loops: what `canonical` saves on the CPU.
 
 The same gradients, or products with a Hessian, STEPS of them: `apart` calls a
-compiled function for each, which is the floor; `loop` is jax.lax.scan around
+compiled function for each, without a loop; `loop` is jax.lax.scan around
 it; `canonical` is the same scan with the function rewritten, as training,
 curves, replicas and probes have it.
 
@@ -99,8 +99,8 @@ def section(repeats: int) -> str:
   return (
     f"## Convolutions in loops\n\nSteps of a batch of {BATCH} images 32 x 32 x"
     " 3 inside one compiled loop, as JAX has it and with convolutions rewritten"
-    " (`weightspace/convolutions.py`); apart: one call a step, without a loop,"
-    " which is the floor. Medians of"
+    " (`weightspace/convolutions.py`); apart: one call a step, in the order"
+    " that XLA brings convolutions into outside of loops. Medians of"
     f" {repeats} alternated turns of warm processes.\n\n"
     f"{report.table(columns, rows)}\n\n{report.conditions('jax', 'jaxlib')}"
   )

@@ -71,21 +71,12 @@ def trained(folder, epochs, count, devices):
   return checkpoints.restore(folder / f"after{epochs}")
 
 
-def close(a, b):  # sums in another order
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6)
-
-
 @pytest.mark.slow
 def test_a_population_is_the_same_on_any_devices_and_hosts(tmp_path):
   layouts = [(1, 1), (1, 2), (1, 4), (1, 8), (2, 2), (2, 4)]
   found = {at: trained(tmp_path / f"{at}", 3, *at) for at in layouts}
   for tree in found.values():
-    close(tree, found[1, 1])
-    np.testing.assert_array_equal(tree["many"], found[1, 1]["many"])
-  # On as many devices a member is computed alike, whoever they belong to.
-  jax.tree.map(np.testing.assert_array_equal, found[2, 2], found[1, 4])
-  jax.tree.map(np.testing.assert_array_equal, found[2, 4], found[1, 8])
+    jax.tree.map(np.testing.assert_array_equal, tree, found[1, 1])
 
 
 @pytest.mark.slow
@@ -94,7 +85,8 @@ def test_training_goes_on_elsewhere(tmp_path):
   layouts = [(2, 2), (1, 8), (1, 1), (2, 1)]
   for epochs, at in enumerate(layouts, 1):
     last = trained(tmp_path / "moved", epochs, *at)
-  close(last, trained(tmp_path / "stayed", len(layouts), 1, 1))
+  stayed = trained(tmp_path / "stayed", len(layouts), 1, 1)
+  jax.tree.map(np.testing.assert_array_equal, last, stayed)
 
 
 def experiment(folder, *more):
