@@ -5,8 +5,8 @@ Ainsworth et al. 2023, "Git Re-Basin", https://arxiv.org/abs/2209.04836, section
 linearly, with no barrier, once one of them is permuted (100 epochs of 60,000
 images there).  Here five epochs of 50,000 images.  The number aimed at: less
 than a tenth of the naive loss barrier (the maximum over the line less the mean
-of its ends, on training data) is left after weight matching, and a random
-permutation leaves all of it.
+of its ends, on training data) is left after weight matching, a random
+permutation leaves all of it, and the midpoint is no worse than the ends.
 
 python -m experiments.rebasin --config=configs/rebasin.py --data_dir=DIR
 
@@ -34,8 +34,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "title": "Git Re-Basin on MNIST MLPs",
       "paper": PAPER,
       "claim": "After weight matching less than a tenth of the loss barrier"
-      " between independently trained MLPs is left; a random permutation"
-      " removes none of it.",
+      " between independently trained MLPs is left, and their mean is no worse"
+      " than they are; a random permutation removes none of it.",
       "judge": "rebasin",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,
