@@ -14,6 +14,7 @@ import numpy as np
 from experiments import runs
 from weightspace import intervals
 
+WORSE = 0.5  # points of accuracy that "no worse" allows for
 Rows = dict[str, np.ndarray]  # {name: [seeds]} of one number
 Verdict = tuple[str, bool]
 
@@ -60,7 +61,10 @@ def _share(run: runs.Run, case: str, method: str, split: str) -> np.ndarray:
 
 
 def rebasin(run: runs.Run) -> Verdict:
-  """Judge: matching leaves less than a tenth, a random permutation all."""
+  """Judge: matching leaves less than a tenth, a random permutation all.
+
+  And the mean of the matched is no worse than they are, within half a point.
+  """
   case = cases(run)[-1]
   train, test, control = (
     intervals.mean_interval(_share(run, case, method, split))
@@ -69,12 +73,16 @@ def rebasin(run: runs.Run) -> Verdict:
     )
   )  # fmt: skip
   naive = gather(run, "mean", "method", case=case, split="train")["naive"]
+  right = gather(run, "accuracy", "merged", case=case)
+  gap = intervals.paired(right["weights"], right["ends"])
   measured = (
     f"weight matching leaves {said(train)} of the train barrier"
     f" ({said(intervals.mean_interval(naive))} nats) and {said(test)} of the"
-    f" test barrier; a random permutation {said(control)}"
+    f" test barrier; a random permutation {said(control)}; the mean less its"
+    f" ends, points of test accuracy: {said(gap)}"
   )
-  return measured, train.high < 0.1 and control.low > 0.5
+  falls = train.high < 0.1 and control.low > 0.5
+  return measured, falls and gap.low > -WORSE
 
 
 def width(run: runs.Run) -> Verdict:

@@ -63,3 +63,23 @@ def test_new_statistics(anew, holds):
   measured, granted = claims.JUDGES["reset"](accuracies(**means))
   assert granted is holds
   assert f"10.0 to {anew:.1f}" in measured
+
+
+@pytest.mark.parametrize(
+  "left, random, midpoint, holds",
+  [
+    (0.05, 1.0, 95.0, True),
+    (0.2, 1.0, 95.0, False),
+    (0.05, 0.3, 95.0, False),
+    (0.05, 1.0, 94.0, False),
+  ],
+)
+def test_git_rebasin(left, random, midpoint, holds):
+  lines = []
+  for split in ("train", "test"):
+    found = barriers(naive=1.0, weights=left, random=random).lines.values()
+    lines += [line | {"split": split} for line in found]
+  lines += accuracies(ends=95.0, weights=midpoint).lines.values()
+  measured, granted = claims.JUDGES["rebasin"](run(lines))
+  assert granted is holds
+  assert f"accuracy: {midpoint - 95.0:.2f} [" in measured
