@@ -58,12 +58,15 @@ def record(stack: Stack, data: Data, program: Any, *rest: Any) -> Member:
 
 
 def load(
-  checkpoint: Checkpoint, run: Callable[[], Member], state: Any, epochs: int
+  checkpoint: Checkpoint | None,
+  run: Callable[[], Member],
+  state: Any,
+  epochs: int,
 ) -> tuple[int, list[np.ndarray], Any]:
   """Return (epochs done, losses of each, state) of the newest save.
 
   Args:
-    checkpoint: where to look.
+    checkpoint: where to look; None for a run that is not saved.
     run: says what determines the run that asks; called where that is needed.
     state: before the first epoch; returned when nothing is saved.
     epochs: how many the run shall have.
@@ -72,6 +75,8 @@ def load(
     ValueError: when the folder holds another run, saying what differs, or one
       that is longer already.
   """
+  if checkpoint is None:
+    return 0, [], state
   newest = processes.share(max(_saved(checkpoint.folder), default=""))
   if not newest:
     return 0, [], state

@@ -128,14 +128,11 @@ def fit_population(
     same_order=same_order,
   )
   state = population.begin_all(plan, stack, hyper)
-  losses: list[np.ndarray] = []
-  done = 0
-  if checkpoint:
-    settings = key, hyper, numbers, batch_size, rows
-    # Hashes of all data: only for what is saved, or found.
-    record = functools.partial(resume.record, stack, data, program, settings)
-    run = functools.cache(record)
-    done, losses, state = resume.load(checkpoint, run, state, epochs)
+  settings = key, hyper, numbers, batch_size, rows
+  # Hashes of all data: only for what is saved, or found.
+  record = functools.partial(resume.record, stack, data, program, settings)
+  run = functools.cache(record)
+  done, losses, state = resume.load(checkpoint, run, state, epochs)
   state, data = population.spread(plan, state), population.place(plan, data)
   work = arithmetic.operations(program) * len(numbers)
   saved = time.monotonic()
