@@ -21,7 +21,7 @@ from configs import characters
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
-  config = characters.bed(arg)
+  config = characters.tuned(arg)
   tiny = config.data == "source"
   config.update(
     {
@@ -30,15 +30,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       " https://arxiv.org/abs/2410.06084",
       "claim": "cfg",
       "study": "diversity",
-      "examples": 400 if tiny else 4_800,
-      "validation": 50 if tiny else 500,
-      "test": 50 if tiny else 1_000,
-      "base": {"epochs": 2 if tiny else 6, "batch_size": 40 if tiny else 64},
-      "fine": {
-        "epochs": 1,
-        "batch_size": 40 if tiny else 64,
-        "rate": 3e-3,
-      },
       "guidance": 2.0,
       "weight": 1.0,
       "points": 5 if tiny else 11,
@@ -46,5 +37,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "heading": "Furthest above the chord",
     }
   )
-  config.model.layers = 3
   return config

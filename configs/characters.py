@@ -30,3 +30,21 @@ def bed(arg: str) -> ml_collections.ConfigDict:
       "rate": 0.01,
     }
   )
+
+
+def tuned(arg: str) -> ml_collections.ConfigDict:
+  """Return the bed of models of three layers, tuned for one epoch."""
+  config = bed(arg)
+  tiny = config.data == "source"
+  size = 40 if tiny else 64
+  config.update(
+    {
+      "examples": 400 if tiny else 4_800,
+      "validation": 50 if tiny else 500,
+      "test": 50 if tiny else 1_000,
+      "base": {"epochs": 2 if tiny else 6, "batch_size": size},
+      "fine": {"epochs": 1, "batch_size": size, "rate": 3e-3},
+    }
+  )
+  config.model.layers = 3
+  return config
