@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from weightspace import graph
@@ -44,13 +45,15 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
   def rewritten(*args: Any) -> Any:
     if jax.default_backend() != "cpu":
       return function(*args)
-    program = graph.trace(function, *args)
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    program, given = graph.opened(closed), jax.tree.leaves(args)
     names = {eqn.primitive.name for eqn in program.equations}
-    if not names & RULES.keys():
-      return function(*args)
-    env = dict(zip(program.inputs, jax.tree.leaves(args)))
-    found = graph.evaluate(program.equations, env, program.outputs, RULES)
-    return jax.tree.unflatten(program.tree, found)
+    if names & RULES.keys():
+      env = dict(zip(program.inputs, given))
+      found = graph.evaluate(program.equations, env, program.outputs, RULES)
+    else:  # as it is, without a second trace
+      found = jex.jaxpr_as_fun(closed)(*given)
+    return jax.tree.unflatten(jax.tree.structure(shape), found)
 
   return rewritten
 
