@@ -1,6 +1,7 @@
 """Replicas: NumPy references, three ways to run them, schedules, bad input."""
 
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import problems
 import pytest
 
 import weightspace as ws
-from weightspace import average
+from weightspace import average, losses, models
 from weightspace.average import matrices, mixing, replicas, rounds
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -409,6 +410,29 @@ for name in ("diloco", "noloco", "ring", "fedau"):
   found[name] = np.asarray(done.params["w"])
 np.savez(f"{out}/{rank}.npz", **found)
 """
+
+
+def test_convolutions_are_fast_in_a_round(monkeypatch):
+  """XLA's CPU backend has quick kernels for this order alone in a loop."""
+  model = models.build(name="vgg", norm="none", widths=(2, 3), depths=(1, 1))
+  x = jnp.ones((2, 3, 4, 4, 3))
+  keys = jax.random.split(KEY, 2)
+  stack = jax.vmap(lambda key: model.init(key, x[0]))(keys)
+  data = {"x": x, "y": jnp.zeros((2, 3), int)}
+  loss = losses.of(model.apply, losses.cross_entropy)
+  texts, advance = [], rounds.advance
+
+  def seen(*args):
+    texts.append(advance.lower(*args).as_text())
+    return advance(*args)
+
+  monkeypatch.setattr(rounds, "advance", seen)
+  settings = dict(key=KEY, rounds=1, steps=2, batch_size=2)
+  average.replicate(
+    loss, stack, optax.sgd(0.1), data, average.fedavg(), **settings
+  )
+  orders = re.findall(r"dim_numbers = (.*?), window", texts[0])
+  assert orders == ["[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"] * 5
 
 
 @pytest.mark.slow

@@ -58,6 +58,15 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
   return rewritten
 
 
+def convolves(function: Callable[..., Any], *args: Any) -> bool:
+  """Tell whether a function of arrays convolves, in loops of its own too.
+
+  >>> convolves(jnp.sin, 1.0)
+  False
+  """
+  return any(name in str(jax.make_jaxpr(function)(*args)) for name in RULES)
+
+
 def _convolve(
   x: jax.Array, kernel: jax.Array, *, dimension_numbers: Any, **rest: Any
 ) -> jax.Array:
