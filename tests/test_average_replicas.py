@@ -433,6 +433,8 @@ def test_convolutions_are_fast_in_a_round(monkeypatch):
   )
   orders = re.findall(r"dim_numbers = (.*?), window", texts[0])
   assert orders == ["[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"] * 5
+  groups = set(re.findall(r"group_count = (\d+)", texts[0]))
+  assert groups == {"1"}  # of no other replica's
 
 
 @pytest.mark.slow
