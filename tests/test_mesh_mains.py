@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+import weightspace as ws
 from experiments import app, hosts, runs
 
 CONFIGS = {  # one for each main, or each way that one trains or evaluates
@@ -18,6 +19,9 @@ CONFIGS = {  # one for each main, or each way that one trains or evaluates
   "average: folds": "zscl",
   "adapt": "salsa",
 }
+
+
+MIXES = ws.merge, "evaluate_mixes"
 
 
 def lines(name, experiment, mesh, folder):
@@ -36,12 +40,25 @@ def lines(name, experiment, mesh, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("title", CONFIGS)
-def test_a_main_is_the_same_on_two_devices(title, tmp_path):
+def test_a_main_is_the_same_on_two_devices(title, tmp_path, monkeypatch):
   name, experiment = CONFIGS[title], title.partition(":")[0]
+  used = []  # devices of each call that can be shared out
+
+  def seen(function):
+    def call(*args, mesh=None, **more):
+      used.append(mesh.size if mesh else 1)
+      return function(*args, mesh=mesh, **more)
+
+    return call
+
+  for module, what in ((ws.train, "fit_population"), MIXES):
+    monkeypatch.setattr(module, what, seen(getattr(module, what)))
   one, two = (
     lines(name, experiment, {"population": size}, tmp_path / str(size))
     for size in (1, 2)
   )
+  half = len(used) // 2
+  assert set(used[:half]) == {1} and 2 in used[half:], "the mesh is not used"
   assert one.keys() == two.keys()
   for of, line in one.items():
     for number, value in line.items():

@@ -18,6 +18,18 @@ LOOPS = ("scan", "step")
 MEMBERS = ("sequential", "vmap", "sharded")
 
 
+def choose_small(convolves: bool) -> str:
+  """Return how members of few, small operations lie: side by side.
+
+  As replicas are, a few steps of which are a program.  Only on the CPU those
+  that convolve take turns: see `choose`.
+
+  >>> choose_small(convolves=False)
+  'vmap'
+  """
+  return choose("auto")[1] if convolves else "vmap"
+
+
 def choose(strategy: str, mesh: Any = None, count: int = 0) -> tuple[str, str]:
   """Return (loop, members): what is fastest here, unless the words settle it.
 

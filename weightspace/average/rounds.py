@@ -135,18 +135,13 @@ def _round(
 
 
 def _apart(plan: Plan, *given: Any) -> tuple[Any, Any, jax.Array]:
-  """Take the steps of all replicas here: `_steps` with a leading axis.
-
-  Small models are quicker side by side, but convolutions not on the CPU.
-  """
+  """Take the steps of all replicas here: `_steps` with a leading axis."""
   steps = functools.partial(_steps, plan)
   own = (True, True, True, not plan.shared_data, True, True)
   first = [
     jax.tree.map(lambda x: x[0], a) if o else a for a, o in zip(given, own)
   ]
-  layout = "vmap"
-  if convolutions.convolves(steps, *first):
-    layout = strategies.choose("auto")[1]
+  layout = strategies.choose_small(convolutions.convolves(steps, *first))
   return population.LAYOUTS[layout](steps, own)(*given)
 
 

@@ -263,8 +263,8 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
       for axis, label in enumerate(piece.labels)
       if label in plan.places and not blocks(label)
     ]
-    all_ = list(range(x.ndim))
-    squares = [np.einsum(z, all_, z, all_, axes, dtype=float) for z in (x, y)]
+    every = list(range(x.ndim))
+    squares = [np.einsum(z, every, z, every, axes, dtype=float) for z in (x, y)]
     found = [float(np.sqrt(squares[0].sum() * squares[1].sum()))]
     for place in range(len(axes)):
       rest = tuple(i for i in range(len(axes)) if i != place)
