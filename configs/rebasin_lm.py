@@ -19,12 +19,15 @@ Larger, for a GPU or TPU: --config.examples=13000 --config.members.epochs=20
 Data: tinyshakespeare in DIR.  Time: ten minutes on two CPU cores.
 """
 
+import pathlib
 from typing import Any
 
 import ml_collections
 
 from configs import common, rebasin
 
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+FROZEN = EXPERIMENTS / "bench" / "frozen_library.txt"
 PAPER = (
   "Verma and Elbayad 2024, Merging text transformer models from different"
   " initializations, https://arxiv.org/abs/2403.00986"
@@ -60,16 +63,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 
 def data(config: Any, data_dir: str | None) -> Any:
-  """Return windows of text, or in `mode=tiny` of the library's own code."""
+  """Return windows of text, or in `mode=tiny` of frozen code of our own."""
   import numpy as np
 
   import weightspace as ws
-  from experiments import average_bed as bed
 
   if config.data != "source":
     return ws.data.load(config.data, data_dir)
-  code = "".join(p.read_text() for p in sorted(bed.SOURCES.glob("*.py"))[:6])
-  tokens = np.array([min(ord(letter), 127) for letter in code], np.int32)
+  tokens = np.minimum([ord(c) for c in FROZEN.read_text()], 127).astype(np.int32)
   cuts = [len(tokens) * 8 // 10, len(tokens) * 9 // 10]
-  parts = [bed.windows(part, 32) for part in np.split(tokens, cuts)]
+  parts = []
+  for part in np.split(tokens, cuts):
+    count = (len(part) - 1) // 32
+    x, y = part[: count * 32], part[1 : count * 32 + 1]
+    parts.append({"x": x.reshape(count, 32), "y": y.reshape(count, 32)})
   return ws.data.Splits(*parts)

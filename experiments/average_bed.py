@@ -18,7 +18,8 @@ from experiments import hosts, progress, runs
 from weightspace.types import Data, Key, Loss, Score, Stack
 
 Lines = Iterator[dict[str, Any]]  # what a study yields, for metrics.jsonl
-SOURCES = pathlib.Path(ws.__file__).parent  # text that is always there
+# A text of our own that stays as it is when the library changes.
+FROZEN = pathlib.Path(__file__).parent / "bench" / "frozen_library.txt"
 
 
 def windows(tokens: np.ndarray, length: int) -> Data:
@@ -31,13 +32,13 @@ def windows(tokens: np.ndarray, length: int) -> Data:
 def text(run: runs.Run) -> tuple[list[np.ndarray], int]:
   """Return the characters of train, validation and test, and how many kinds.
 
-  Where the config's data are "source", the text is this library's own code.
+  Where the config's data are "source", the text is code of this library,
+  frozen, so that results of tiny runs do not change with the library.
   """
   if run.config.data != "source":
     parts = [np.asarray(split["x"]).ravel() for split in run.data()]
     return parts, int(max(part.max() for part in parts)) + 1
-  code = "".join(p.read_text() for p in sorted(SOURCES.glob("*.py"))[:6])
-  _, tokens = np.unique(list(code), return_inverse=True)
+  _, tokens = np.unique(list(FROZEN.read_text()), return_inverse=True)
   cuts = [len(tokens) * 8 // 10, len(tokens) * 9 // 10]
   return np.split(tokens.astype(np.int32), cuts), int(tokens.max()) + 1
 
