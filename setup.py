@@ -5,10 +5,10 @@ import setuptools
 EXTRAS = {
   "data": ["scikit-learn>=1.5"],
   "figures": ["matplotlib>=3.9"],
-  # Launchers of sweeps (experiments/launchers/).
+  # Launchers of sweeps (experiments/sweeping/launchers/).
   "ray": ["ray>=2.60"],
   "slurm": ["submitit>=1.5"],
-  # Trackers of runs (experiments/trackers.py).
+  # Trackers of runs (experiments/run/trackers.py).
   "tensorboard": ["tensorboardX>=2.6"],
   "wandb": ["wandb>=0.20"],
   "dev": [

@@ -39,8 +39,8 @@ def measure(widths: tuple[int, ...], replicas: int, steps: int) -> None:
 
   import weightspace as ws
   from weightspace import average
-  from weightspace.average import mixing, rounds
-  from weightspace.average import replicas as checked
+  from weightspace.average.workers import mixing, rounds
+  from weightspace.average.workers import replicas as checked
 
   loss, params, data = problem(widths, 1000)
   size = sum(x.nbytes for x in jax.tree.leaves(params))

@@ -55,7 +55,7 @@ def contend(name: str, model: str, kind: str) -> None:
   """Take STEPS steps in one of the three ways."""
   import jax
 
-  from weightspace.convolutions import canonical
+  from weightspace.jaxpr.convolutions import canonical
 
   step, params, data = problem(model, kind)
   inner = canonical(step) if name == "canonical" else step
@@ -99,8 +99,8 @@ def section(repeats: int) -> str:
   return (
     f"## Convolutions in loops\n\nSteps of a batch of {BATCH} images 32 x 32 x"
     " 3 inside one compiled loop, as JAX has it and with convolutions rewritten"
-    " (`weightspace/convolutions.py`); apart: one call a step, in the order"
-    " that XLA brings convolutions into outside of loops. Medians of"
+    " (`weightspace/jaxpr/convolutions.py`); apart: one call a step, in the"
+    " order that XLA brings convolutions into outside of loops. Medians of"
     f" {repeats} alternated turns of warm processes.\n\n"
     f"{report.table(columns, rows)}\n\n{report.conditions('jax', 'jaxlib')}"
   )

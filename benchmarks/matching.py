@@ -19,8 +19,7 @@ import time
 
 import numpy as np
 
-from benchmarks import contenders, matching_cost, report
-from benchmarks import matching_work as work
+from benchmarks import contenders, matching_cost, matching_work, report
 
 TARGETS = {"mlp": 1.5, "resnet20x4": 3.0, "resnet20x8": 2.0}
 START = ["-m", "benchmarks.matching", "--contender"]
@@ -43,7 +42,7 @@ def write_problem(path: str, model: str) -> None:
   """Write two models and their axes, for a Python without this package."""
   from weightspace import trees
 
-  axes, a, b = work.problem(model)
+  axes, a, b = matching_work.problem(model)
   held = {f"a:{n}": x for n, x in trees.named(a).items()}
   held |= {f"b:{n}": x for n, x in trees.named(b).items()}
   rows = {
@@ -65,7 +64,7 @@ def first(command: list[str]) -> float:
 
 def share(model: str) -> float:
   """Return the share of a warm call that the assignments take."""
-  run = work.weightspace(model)
+  run = matching_work.weightspace(model)
   run()
   began = time.perf_counter()
   taken = run().seconds["assignment"]
@@ -113,7 +112,7 @@ def pairs(model: str, repeats: int) -> str:
   turns = contenders.alternate(starts, repeats)
   found = {name: contenders.median(all_) for name, all_ in turns.items()}
   saved = found["one_by_one"].wall / found["together"].wall
-  hidden = work.MODELS[model][1]["hidden"]
+  hidden = matching_work.MODELS[model][1]["hidden"]
   return f"{saved:.2f} (MLPs 784-{hidden[0]}x{len(hidden)}-10)"
 
 
@@ -123,9 +122,11 @@ def objectives(seeds: int) -> str:
 
   same, gain = 0, []
   for seed in range(seeds):
-    axes, a, b = work.problem("small", seed)
-    _, reached = work.loop(axes, a, b, work.order)
-    ours = ws.match.match_weights(axes, a, b, order=work.order).objective
+    axes, a, b = matching_work.problem("small", seed)
+    _, reached = matching_work.loop(axes, a, b, matching_work.order)
+    ours = ws.match.match_weights(
+      axes, a, b, order=matching_work.order
+    ).objective
     plain = ws.match.match_weights(axes, a, b).objective
     same += abs(ours - reached) < 1e-5 * abs(reached)
     gain.append((plain - reached) / reached)
@@ -160,8 +161,8 @@ def section(options: argparse.Namespace) -> str:
     f" an array operation at a time. {peer} Floor: the arithmetic of our"
     " products and our assignments, and nothing else; at most 1.3 is aimed at."
     f"\n\n{report.table(head, table)}\n\n"
-    f"{work.PAIRS} pairs in one call against as many calls, in wall time:"
-    f" {saved}; 1.5 is aimed at. {objectives(options.seeds)}"
+    f"{matching_work.PAIRS} pairs in one call against as many calls, in wall"
+    f" time: {saved}; 1.5 is aimed at. {objectives(options.seeds)}"
     f" {matching_cost.tracing()}\n\n"
     f"![Cost of matching by width and depth]({options.figure})\n\n"
     f"{report.conditions('jax', 'jaxlib', 'numpy', 'scipy')}"
@@ -170,7 +171,7 @@ def section(options: argparse.Namespace) -> str:
 
 def contender(name: str, model: str, once: bool) -> None:
   """Take turns, or say how long the first call takes."""
-  run = work.RUNS[name](model)
+  run = matching_work.RUNS[name](model)
   began = time.perf_counter()
   run()
   if once:

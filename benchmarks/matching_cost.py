@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import matching_work as work
+from benchmarks import matching_work
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 1024), (2, 4, 8, 16, 32)
 WIDTH, DEPTH = 128, 3  # of what is not varied
@@ -50,11 +50,11 @@ def costs() -> dict[str, dict[str, list[float]]]:
     ours, loop = [], []
     run: Callable[[], Any]
     for hidden in sizes(by).values():
-      models = work.drawn("mlp", {"hidden": hidden}, IMAGE)
+      models = matching_work.drawn("mlp", {"hidden": hidden}, IMAGE)
       run = functools.partial(ws.match.match_weights, *models, key)
-      ours.append(work.seconds(run))
-      run = functools.partial(work.loop, *models, work.order)
-      loop.append(work.seconds(run, 1))
+      ours.append(matching_work.seconds(run))
+      run = functools.partial(matching_work.loop, *models, matching_work.order)
+      loop.append(matching_work.seconds(run, 1))
     found[by] = {"match_weights": ours, "published loop": loop}
   return found
 

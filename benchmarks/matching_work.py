@@ -151,7 +151,7 @@ def floor(name: str) -> Work:
   import jax
   import jax.numpy as jnp
 
-  from weightspace.match import assignment, grams
+  from weightspace.match.solvers import assignment, grams
 
   shapes: list[tuple[int, int]] = []
   problems: list[Any] = []

@@ -23,7 +23,8 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 OURS = "from weightspace.cli import command; command.console()"
 IMPORTS = (
   "import jax; from weightspace.cli import building, card, plans, schema;"
-  "from weightspace.merge import streaming; import yaml; jax.random.key(0)"
+  "from weightspace.merge.files import streaming; import yaml;"
+  "jax.random.key(0)"
 )
 
 
@@ -73,7 +74,7 @@ def shapes(params: int) -> dict[str, tuple[int, ...]]:
 
 def write_models(folder: pathlib.Path, params: int, models: int) -> None:
   """Write a base and fine-tunes in bfloat16, as folders of Hugging Face."""
-  from weightspace import writers
+  from weightspace.checkpoints import writers
 
   kinds = {name: (shape, BF16) for name, shape in shapes(params).items()}
   config: dict[str, Any] = {"model_type": "llama"}

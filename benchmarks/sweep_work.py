@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import collect, jobs, launchers, runs, units
-from experiments.launchers import local
+from experiments import collect
+from experiments.run import runs
+from experiments.sweeping import jobs, launchers, units
+from experiments.sweeping.launchers import local
 
 DONE = (
   "import os, sys; at = sys.argv[1] + '/a/b'; os.makedirs(at);"

@@ -70,7 +70,9 @@ def data(config: Any, data_dir: str | None) -> Any:
 
   if config.data != "source":
     return ws.data.load(config.data, data_dir)
-  tokens = np.minimum([ord(c) for c in FROZEN.read_text()], 127).astype(np.int32)
+  tokens = np.minimum([ord(c) for c in FROZEN.read_text()], 127).astype(
+    np.int32
+  )
   cuts = [len(tokens) * 8 // 10, len(tokens) * 9 // 10]
   parts = []
   for part in np.split(tokens, cuts):

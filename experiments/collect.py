@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import collect_page, collecting, runs
+from experiments.collection import page
+from experiments.run import collecting, runs
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,7 +41,7 @@ def collect(folder: str) -> None:
   runs.write(root / "table.csv", collecting.as_csv(columns, rows))
   written = ["table.csv", *_parquet(root, columns, rows)]
   title = root.resolve().name
-  runs.write(root / "index.html", collect_page.page(title, records, root))
+  runs.write(root / "index.html", page.page(title, records, root))
   print(f"{len(records)} runs: {', '.join(written)}")
   print(f"page: {root / 'index.html'}")
 

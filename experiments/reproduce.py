@@ -79,7 +79,7 @@ from configs import (
   wise_ft_spurious,
   zscl,
 )
-from experiments import app, runs
+from experiments.run import app, runs
 
 HEAD = """# Reproductions
 

@@ -21,9 +21,10 @@ from typing import Any
 import absl.app
 from absl import flags
 
-from experiments import app, jobs, launchers, sweep_board, units
-from experiments.jobs import Job
-from experiments.units import expand
+from experiments.run import app
+from experiments.sweeping import jobs, launchers, sweep_board, units
+from experiments.sweeping.jobs import Job
+from experiments.sweeping.units import expand
 
 __all__ = ["expand", "plan", "run"]
 

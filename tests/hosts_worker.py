@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import optax
 
-from experiments import hosts
-from weightspace import checkpoints, match, mixes, processes, startup, train
-from weightspace.match import frank_wolfe
+from experiments.run import hosts
+from weightspace import checkpoints, match, mixes, multihost, startup, train
+from weightspace.match.solvers import frank_wolfe
 
 MEMBERS, EXAMPLES = 8, 24
 
@@ -58,7 +58,7 @@ def main(folder: pathlib.Path, epochs: int) -> None:
   many = match.match_many(axes, jax.tree.map(lambda x: x[:4], stack))
   tree["many"] = np.stack([perm["hidden"] for perm in many])
   checkpoints.save(folder / f"after{epochs}", tree, overwrite=True)
-  assert processes.gather("x") == ["x"] * jax.process_count()
+  assert multihost.gather("x") == ["x"] * jax.process_count()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import ml_dtypes
 import numpy as np
 
-from weightspace import writers
+from weightspace.checkpoints import writers
 
 WIDTH, HIDDEN, VOCAB, LAYERS = 8, 12, 10, 2
 NORMS = ("input_layernorm", "post_attention_layernorm")

@@ -11,7 +11,7 @@ import sys
 import time
 import types
 
-from experiments import runs
+from experiments.run import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 SQUARES = str(ROOT / "tests/sweeps/squares.py")

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import problems
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weightspace as ws
+from tests import problems
 from weightspace import means
 
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import problems
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weightspace as ws
+from tests import problems
 from weightspace import trees
 
 quick = functools.partial(settings, deadline=None, max_examples=15)

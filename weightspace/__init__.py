@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     statistics,
     train,
   )
-  from weightspace.paths import along, barrier, line
+  from weightspace.paths.path import along, barrier, line
 
 _ROOMS = {"average", "match", "probe", "statistics"}
-_ROOMS |= {"checkpoints", "data", "graph", "intervals", "losses", "means"}
+_ROOMS |= {"checkpoints", "data", "intervals", "losses", "means"}
 _ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
-_ROOMS |= {"types"}
+_ROOMS |= {"jaxpr", "search", "symmetry", "types"}
+_MOVED = {"graph": "weightspace.jaxpr.graph"}  # names that stay public
 _PATHS = {"along", "barrier", "line"}
 
 
@@ -43,6 +44,8 @@ def __getattr__(name: str) -> Any:
   """Import a room when it is first asked for: flax and Orbax are slow."""
   if name in _ROOMS:
     return importlib.import_module(f"weightspace.{name}")
+  if name in _MOVED:
+    return importlib.import_module(_MOVED[name])
   if name in _PATHS:
     return getattr(importlib.import_module("weightspace.paths"), name)
   raise AttributeError(f"module 'weightspace' has no attribute {name!r}")
@@ -67,6 +70,7 @@ __all__ = [
   "report",
   "stack",
   "statistics",
+  "symmetry",
   "train",
   "unstack",
   "weighted_mean",

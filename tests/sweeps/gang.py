@@ -5,7 +5,7 @@ import pathlib
 import sys
 import time
 
-from experiments import runs
+from experiments.run import runs
 from tests.sweeps import quick
 
 STEPS = 4

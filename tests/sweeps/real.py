@@ -7,7 +7,7 @@ import os
 import pathlib
 import signal
 
-from experiments import app, runs
+from experiments.run import app, runs
 
 
 def main(run: runs.Run) -> None:

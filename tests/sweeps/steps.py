@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from experiments import runs
+from experiments.run import runs
 from tests.sweeps import quick
 
 STEPS = 8

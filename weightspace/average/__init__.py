@@ -10,52 +10,40 @@ matrix for each round.
 2.0
 """
 
-from weightspace.average.adaptation import (
+from weightspace.average.in_time.adaptation import (
   Adapter,
   Adapting,
   cotta,
   stochastic_restore,
   tent,
 )
-from weightspace.average.decays import power, warmup
-from weightspace.average.difficulty import el2n
-from weightspace.average.evaluation import (
+from weightspace.average.in_time.decays import power, warmup
+from weightspace.average.in_time.difficulty import el2n
+from weightspace.average.in_time.evaluation import (
   average_scores,
   decision_accuracy,
   noise,
   signal,
 )
-from weightspace.average.experts import (
+from weightspace.average.in_time.experts import (
   deal,
   merge_experts,
   pull,
   sharing_experts,
 )
-from weightspace.average.matrices import (
-  complete,
-  consensus,
-  groups,
-  ring,
-  sharing,
-  spectral_gap,
-)
-from weightspace.average.mixing import mix
-from weightspace.average.peers import alone, gossip, noloco
-from weightspace.average.policies import divergence, regularised, tilt
-from weightspace.average.replicas import Replicated, replicate
-from weightspace.average.runs import (
+from weightspace.average.in_time.policies import divergence, regularised, tilt
+from weightspace.average.in_time.runs import (
   average_runs,
   optimizer_state,
   weight_ensemble,
 )
-from weightspace.average.schedules import (
+from weightspace.average.in_time.schedules import (
   Schedule,
   everyone,
   participation,
   stragglers,
 )
-from weightspace.average.servers import Method, diloco, fedau, fedavg
-from weightspace.average.sparse_soups import (
+from weightspace.average.in_time.sparse_soups import (
   frozen_zeros,
   magnitude_mask,
   masked_mean,
@@ -63,18 +51,30 @@ from weightspace.average.sparse_soups import (
   prune,
   sparsity,
 )
-from weightspace.average.streams import every, run, then, together
-from weightspace.average.traces import ema, running_mean
-from weightspace.average.traffic import collectives, volume
-from weightspace.average.weights import (
+from weightspace.average.in_time.streams import every, run, then, together
+from weightspace.average.in_time.traces import ema, running_mean
+from weightspace.average.in_time.weights import (
   ema_weights,
   metric_weights,
   profile,
   spaced,
   synthesise,
 )
-from weightspace.average.windows import window
-from weightspace.searches import evolve
+from weightspace.average.in_time.windows import window
+from weightspace.average.workers.matrices import (
+  complete,
+  consensus,
+  groups,
+  ring,
+  sharing,
+  spectral_gap,
+)
+from weightspace.average.workers.mixing import mix
+from weightspace.average.workers.peers import alone, gossip, noloco
+from weightspace.average.workers.replicas import Replicated, replicate
+from weightspace.average.workers.servers import Method, diloco, fedau, fedavg
+from weightspace.average.workers.traffic import collectives, volume
+from weightspace.search.searches import evolve
 
 __all__ = [
   "Adapter",

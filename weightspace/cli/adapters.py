@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weightspace import readers
+from weightspace.checkpoints import readers
 from weightspace.cli import references
 
 PREFIX = "base_model.model."

@@ -5,7 +5,7 @@ leaves that share a recipe and inputs are one `Part`.
 
 >>> import tempfile
 >>> import numpy as np
->>> from weightspace import checkpoints
+>>> from weightspace.checkpoints import folders as checkpoints
 >>> folder = tempfile.mkdtemp()
 >>> for name in "ab":
 ...   checkpoints.save(f"{folder}/{name}.safetensors", {"w": np.ones(2)})
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace.cli import choosing, layout, models, outputs, schema, views
-from weightspace.merge.tasks import Part
+from weightspace.merge.files.work_items import Part
 
 
 class Job(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from weightspace.cli import layout, methods, schema, settings
-from weightspace.merge.recipe import Recipe
+from weightspace.merge.core.recipe import Recipe
 
 
 class Chosen(NamedTuple):

@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace.merge import drops, ranks, signs, steps, trims
-from weightspace.merge.recipe import Recipe, chain, on_deltas
-from weightspace.merge.steps import At, Step
-from weightspace.merge.task_vectors import counted, scaled, total
+from weightspace.merge.core import steps
+from weightspace.merge.core.recipe import Recipe, chain, on_deltas
+from weightspace.merge.core.steps import At, Step
+from weightspace.merge.methods import breadcrumbs_della, dare, ties, trims
+from weightspace.merge.methods.task_arithmetic import counted, scaled, total
 
 SMALL = 1e-8  # a sum of weights below this divides by nothing
 ELECTS = ("ties", "dare_ties", "breadcrumbs_ties", "della")
@@ -53,7 +54,7 @@ def task_vectors(
   sparse = per_model([made[values] for values in hyper])
   if method in ELECTS:
     combine = "mean" if whole["normalize"] else "sum"
-    merge = chain(signs.disjoint(combine, tie="plus", weights=weights))
+    merge = chain(ties.disjoint(combine, tie="plus", weights=weights))
   else:
     whole_weight = sum(weights) if whole["normalize"] else 1.0
     share = 1.0 if abs(whole_weight) < SMALL else 1 / whole_weight
@@ -77,13 +78,15 @@ def _sparse(
     step = trims.trim(density, scope="tensor", exact=True)
     return _restored(step) if whole.get("rescale") else step
   if method.startswith("dare"):
-    return drops.drop(1 - density, rescale=rescale)
+    return dare.drop(1 - density, rescale=rescale)
   if method.startswith("breadcrumbs"):
-    step = ranks.band(
+    step = breadcrumbs_della.band(
       density, hyper["gamma"], scope="tensor", exact=True, fill=True
     )
     return _restored(step) if whole.get("rescale") else step
-  return ranks.mag_prune(density, 2 * hyper["epsilon"], rescale=rescale)
+  return breadcrumbs_della.mag_prune(
+    density, 2 * hyper["epsilon"], rescale=rescale
+  )
 
 
 def _restored(step: Step) -> Step:

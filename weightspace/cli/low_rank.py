@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weightspace import readers, writers
+from weightspace.checkpoints import readers, writers
 from weightspace.cli import adapters, references, schema, settings
-from weightspace.merge import reversible_files
+from weightspace.merge.files import reversible
 
 RECIPES = ("rmm", "reconstruct")
 RECORD = "adapters.json"  # the settings of each, beside the basis
@@ -102,7 +102,7 @@ def _compress(
   extra: dict[str, writers.Text] = {"README.md": card}
   extra[RECORD] = json.dumps(record, indent=1) + "\n"
   inputs = [file for _, file in opened]
-  reversible_files.compress(inputs, output, extra=extra, **numbers)
+  reversible.compress(inputs, output, extra=extra, **numbers)
 
 
 def _reconstruct(
@@ -122,4 +122,4 @@ def _reconstruct(
   told = record[model]["settings"] if 0 <= model < len(record) else {}
   extra: dict[str, writers.Text] = {"README.md": card}
   extra[adapters.SETTINGS] = json.dumps(told, indent=1) + "\n"
-  reversible_files.restore(kept, model, output, extra=extra)
+  reversible.restore(kept, model, output, extra=extra)

@@ -15,10 +15,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from weightspace import hypers, merge
+from weightspace import merge
 from weightspace.cli import families
-from weightspace.merge.recipe import Recipe, chain, on_deltas
-from weightspace.merge.steps import At, reduction
+from weightspace.merge.core.recipe import Recipe, chain, on_deltas
+from weightspace.merge.core.steps import At, reduction
+from weightspace.train import hyperparameters
 from weightspace.types import Fold
 
 REQUIRED: Any = ...  # a parameter without a default
@@ -224,7 +225,10 @@ def _own(name: str, text: str) -> Recipe:
       f"recipe: {name!r} is unknown, expected one of {', '.join(merge.RECIPES)}"
     )
   factory: Any = merge.RECIPES[name]
-  known, values = sorted(hypers.accepted(factory) or ()), json.loads(text)
+  known, values = (
+    sorted(hyperparameters.accepted(factory) or ()),
+    json.loads(text),
+  )
   if "inputs" in known:
     values = {"inputs": "last"} | values
   for key in values:

@@ -2,7 +2,7 @@
 
 >>> import tempfile
 >>> import numpy as np
->>> from weightspace import checkpoints
+>>> from weightspace.checkpoints import folders as checkpoints
 >>> path = f"{tempfile.mkdtemp()}/a.safetensors"
 >>> checkpoints.save(path, {"w": np.ones(2)})
 >>> open_model(path).reader.keys()
@@ -12,7 +12,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from weightspace import readers
+from weightspace.checkpoints import readers
 from weightspace.cli import (
   adapters,
   layout,

@@ -16,7 +16,7 @@ from typing import Any
 
 from weightspace.cli import references
 from weightspace.cli.building import Job
-from weightspace.merge.tasks import Part, Plan
+from weightspace.merge.files.work_items import Part, Plan
 
 
 def amount(count: float) -> str:
@@ -102,9 +102,9 @@ def report_files(parts: list[Part], key: Any) -> dict[str, Any]:
 
   @functools.cache
   def found() -> Any:
-    from weightspace.merge import part_reports
+    from weightspace.merge.files import reports
 
-    return part_reports.reports(parts, key)
+    return reports.reports(parts, key)
 
   def as_json() -> str:
     inner = {n: json.loads(report.json()) for n, report in found().items()}

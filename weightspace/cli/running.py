@@ -18,7 +18,7 @@ import jax
 import yaml
 
 from weightspace.cli import building, card, low_rank, plans, schema
-from weightspace.merge import meshes, streaming, tasks
+from weightspace.merge.files import meshes, streaming, work_items
 
 
 def execute(
@@ -51,7 +51,9 @@ def execute(
     _on_mesh(job, text, command, options, key)
   else:
     memory = options.max_memory
-    plan = tasks.plan(job.parts, max_memory=memory, key=key, dtype=job.dtype)
+    plan = work_items.plan(
+      job.parts, max_memory=memory, key=key, dtype=job.dtype
+    )
     if options.dry_run:
       print(plans.text(plan, job))
       return 0

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightspace.readers import Reader
+from weightspace.checkpoints.readers import Reader
 
 LANGUAGE_MODEL = "language_model"
 

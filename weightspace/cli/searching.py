@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import merge, searches, tuning
+from weightspace import merge
 from weightspace.cli import asked, building, keys, plans, schema, scores
-from weightspace.merge.tasks import Part
+from weightspace.merge.files.work_items import Part
+from weightspace.search import searches, tuning
 
 WEIGHT = "weight"  # of each model, in mergekit's methods that are linear in it
 LINEAR = ("linear", "task_arithmetic")

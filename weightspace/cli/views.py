@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from weightspace import readers
+from weightspace.checkpoints import readers
 
 
 def view(

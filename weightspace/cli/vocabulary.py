@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from weightspace import readers
+from weightspace.checkpoints import readers
 from weightspace.cli import tokens
 
 Vocabulary = Mapping[str, int]

@@ -12,35 +12,39 @@ alone; everything else maps between these axes and permutations.
 [[3.0, 1.0, 2.0]]
 """
 
-from weightspace.match.activations import Alike, match_activations
-from weightspace.match.axes import Axes, Perm, from_json, to_json
-from weightspace.match.checking import check, lint
-from weightspace.match.layerwise import least_squares
-from weightspace.match.learned import (
-  Learned,
-  match_sinkhorn,
-  straight_through,
-)
-from weightspace.match.many import match_many
-from weightspace.match.perms import (
-  compose,
-  identity,
-  invert,
-  permute,
-  random,
-)
-from weightspace.match.repairing import repair
-from weightspace.match.scaling import balanced
-from weightspace.match.singular import singular_alignment
-from weightspace.match.symmetry import trace_axes
-from weightspace.match.units import (
+from weightspace.match.repairs.layerwise import least_squares
+from weightspace.match.repairs.repairing import repair
+from weightspace.match.repairs.scaling import balanced
+from weightspace.match.repairs.singular import singular_alignment
+from weightspace.match.repairs.zip_units import (
   Groups,
   merge_units,
   partial_groups,
   transport_groups,
   zip_groups,
 )
-from weightspace.match.weights import Matched, match_pairs, match_weights
+from weightspace.match.solvers.activations import Alike, match_activations
+from weightspace.match.solvers.learned import (
+  Learned,
+  match_sinkhorn,
+  straight_through,
+)
+from weightspace.match.solvers.many import match_many
+from weightspace.match.solvers.weights import (
+  Matched,
+  match_pairs,
+  match_weights,
+)
+from weightspace.symmetry.axes import Axes, Perm, from_json, to_json
+from weightspace.symmetry.permutations import (
+  compose,
+  identity,
+  invert,
+  permute,
+  random,
+)
+from weightspace.symmetry.self_check import check, lint
+from weightspace.symmetry.tracing import trace_axes
 
 __all__ = [
   "Alike",

@@ -9,92 +9,106 @@ a mean from a score.
 2.0
 """
 
-from weightspace.merge import signatures
-from weightspace.merge.adapters import Adapter, product, run_adapters
-from weightspace.merge.around_base import model_stock, nearswap
-from weightspace.merge.averages import linear, uniform, wise_ft
-from weightspace.merge.coefficients import adamerging, atlas
-from weightspace.merge.comparisons import Comparison, compare
-from weightspace.merge.competition import pcb, sce
-from weightspace.merge.composition import Coefficients
-from weightspace.merge.compression import LowRank, compress, expand, truncated
-from weightspace.merge.corrections import (
-  norm_matched,
-  variance_corrected,
-  variance_ratio,
-  weight_aligned,
-)
-from weightspace.merge.deltas import apply, delta, pack, unpack
-from weightspace.merge.directions import karcher, multislerp
-from weightspace.merge.drops import dare, dare_ties, drop
-from weightspace.merge.feature_diversity import (
-  false_false_true,
-  output_ensemble,
-  overconfidence,
-)
-from weightspace.merge.fisher_mean import fisher, fisher_coefficients
-from weightspace.merge.learned_soup import Learned, learned
-from weightspace.merge.meshes import on_mesh
-from weightspace.merge.mixtures import (
-  Merged,
-  expand_experts,
-  expert_cost,
-  group_experts,
-  merge_experts,
-)
-from weightspace.merge.nested import nested_merge
-from weightspace.merge.one_by_one import opcm
-from weightspace.merge.pareto import (
+from weightspace.merge.core.recipe import Recipe, chain, on_deltas, run
+from weightspace.merge.core.steps import At, Step, reduction
+from weightspace.merge.core.task_vector import apply, delta, pack, unpack
+from weightspace.merge.files.meshes import on_mesh
+from weightspace.merge.files.streaming import stream, stream_parts
+from weightspace.merge.files.work_items import Part, plan
+from weightspace.merge.fitted.adamerging import adamerging, atlas
+from weightspace.merge.fitted.ama import adaptive_average
+from weightspace.merge.fitted.composition import Coefficients
+from weightspace.merge.fitted.learned_soup import Learned, learned
+from weightspace.merge.fitted.map_nested import nested_merge
+from weightspace.merge.fitted.pareto import (
   Front,
   above_chord,
   line_front,
   pareto_front,
 )
-from weightspace.merge.part_ratios import adaptive_average
-from weightspace.merge.parts import by_part, only
-from weightspace.merge.provenance import guard
-from weightspace.merge.quadratics import interference, optmerge, wudi
-from weightspace.merge.quantised import Quantised, dequantise, quantise, smaller
-from weightspace.merge.ranks import breadcrumbs, della
-from weightspace.merge.recipe import Recipe, chain, on_deltas, run
-from weightspace.merge.regression import gram_ranks, regmean
-from weightspace.merge.report import Report, report
-from weightspace.merge.reversible import (
-  Reversible,
-  reconstruct,
-  rmm,
-  stored_share,
-)
-from weightspace.merge.schedules import gradient, per_layer
-from weightspace.merge.shared import run_shared
-from weightspace.merge.shared_masks import (
+from weightspace.merge.fitted.provenance import guard
+from weightspace.merge.fitted.soups import Selection, Trial, greedy, pruned
+from weightspace.merge.methods import signatures
+from weightspace.merge.methods.breadcrumbs_della import breadcrumbs, della
+from weightspace.merge.methods.consensus_masks import (
   Masked,
   consensus,
   emr,
   masked,
   tall,
 )
-from weightspace.merge.signs import disjoint, ties
-from weightspace.merge.soups import Selection, Trial, greedy, pruned
-from weightspace.merge.sparse_ranks import (
+from weightspace.merge.methods.dare import dare, dare_ties, drop
+from weightspace.merge.methods.feature_diversity import (
+  false_false_true,
+  output_ensemble,
+  overconfidence,
+)
+from weightspace.merge.methods.fisher import fisher, fisher_coefficients
+from weightspace.merge.methods.iso_tsv import iso_c, iso_cts, tsv
+from weightspace.merge.methods.karcher import karcher, multislerp
+from weightspace.merge.methods.linear import linear, uniform, wise_ft
+from weightspace.merge.methods.lora import Adapter, product, run_adapters
+from weightspace.merge.methods.low_rank import (
+  LowRank,
+  compress,
+  expand,
+  truncated,
+)
+from weightspace.merge.methods.mixture_of_experts import (
+  Merged,
+  expand_experts,
+  expert_cost,
+  group_experts,
+  merge_experts,
+)
+from weightspace.merge.methods.model_stock import model_stock, nearswap
+from weightspace.merge.methods.opcm import opcm
+from weightspace.merge.methods.pcb_sce import pcb, sce
+from weightspace.merge.methods.quantised import (
+  Quantised,
+  dequantise,
+  quantise,
+  smaller,
+)
+from weightspace.merge.methods.ram import ram
+from weightspace.merge.methods.regmean import gram_ranks, regmean
+from weightspace.merge.methods.regmean_pp import regmean_pp
+from weightspace.merge.methods.rescaling import (
+  norm_matched,
+  variance_corrected,
+  variance_ratio,
+  weight_aligned,
+)
+from weightspace.merge.methods.reversible import (
+  Reversible,
+  reconstruct,
+  rmm,
+  stored_share,
+)
+from weightspace.merge.methods.shared_leaves import run_shared
+from weightspace.merge.methods.slerp import nuslerp, slerp
+from weightspace.merge.methods.sparse_low_rank import (
   LowRankSparse,
   dense,
   low_rank_sparse,
   stable_rank,
   stored,
 )
-from weightspace.merge.spectral import iso_c, iso_cts, tsv
-from weightspace.merge.spherical import nuslerp, slerp
-from weightspace.merge.steps import At, Step, reduction
-from weightspace.merge.streaming import stream, stream_parts
-from weightspace.merge.task_vectors import magmax, task_arithmetic, transfer
-from weightspace.merge.tasks import Part, plan
-from weightspace.merge.through_merged import regmean_pp
-from weightspace.merge.trims import trim
-from weightspace.merge.unique import ram
-from weightspace.mixes import evaluate_mixes
-from weightspace.searches import evolve
-from weightspace.tuning import tune
+from weightspace.merge.methods.task_arithmetic import (
+  magmax,
+  task_arithmetic,
+  transfer,
+)
+from weightspace.merge.methods.ties import disjoint, ties
+from weightspace.merge.methods.trims import trim
+from weightspace.merge.methods.wudi import interference, optmerge, wudi
+from weightspace.merge.per_leaf.by_layer import gradient, per_layer
+from weightspace.merge.per_leaf.by_path import by_part, only
+from weightspace.merge.reports.comparisons import Comparison, compare
+from weightspace.merge.reports.report import Report, report
+from weightspace.mixes.evaluate import evaluate_mixes
+from weightspace.search.searches import evolve
+from weightspace.search.tuning import tune
 
 RECIPES = {
   "breadcrumbs": breadcrumbs,

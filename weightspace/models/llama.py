@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightspace.readers import Reader
+from weightspace.checkpoints.readers import Reader
 from weightspace.types import Params
 
 EMBED, NORM, HEAD = (

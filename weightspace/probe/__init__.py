@@ -15,7 +15,7 @@ random comes with its standard error.
 [4.0]
 """
 
-from weightspace.paths import (
+from weightspace.paths.path import (
   Barrier,
   along,
   barrier,
@@ -24,55 +24,69 @@ from weightspace.paths import (
   line,
   polyline,
 )
-from weightspace.probe.ascent import worst_sharpness
-from weightspace.probe.boxes import keskar_sharpness
-from weightspace.probe.calibration import calibrated, temperature
-from weightspace.probe.curvature import empirical_fisher, fisher, ggn, hessian
-from weightspace.probe.curve_losses import summary
-from weightspace.probe.curves import fit_curve, fit_curves
-from weightspace.probe.differences import (
+from weightspace.probe.curvature.curvature import (
+  empirical_fisher,
+  fisher,
+  ggn,
+  hessian,
+)
+from weightspace.probe.curvature.gradients import (
+  noise_scale,
+  noise_scale_of_norms,
+)
+from weightspace.probe.curvature.lanczos import Ritz, ritz, top_eigenpairs
+from weightspace.probe.curvature.matrices import from_function, from_matrix
+from weightspace.probe.curvature.operators import Operator
+from weightspace.probe.curvature.spectra import density, smooth
+from weightspace.probe.curvature.streams import streamed
+from weightspace.probe.curvature.traces import trace
+from weightspace.probe.functions.differences import (
   cosine,
   disagreement,
   distance,
   js_divergence,
 )
-from weightspace.probe.directions import filter_axes, random_direction
-from weightspace.probe.gradients import noise_scale, noise_scale_of_norms
-from weightspace.probe.invariance import moved_by, rescale
-from weightspace.probe.lanczos import Ritz, ritz, top_eigenpairs
-from weightspace.probe.langevin import (
-  LearningCoefficient,
-  learning_coefficient,
-)
-from weightspace.probe.laziness import (
+from weightspace.probe.functions.similarity import cka, cka_fold
+from weightspace.probe.landscape.curve_losses import summary
+from weightspace.probe.landscape.curves import fit_curve, fit_curves
+from weightspace.probe.landscape.directions import filter_axes, random_direction
+from weightspace.probe.landscape.laziness import (
   effective_rank,
   kernel_alignment,
   representation_alignment,
   sign_agreement,
   tangent_kernel,
 )
-from weightspace.probe.matrices import from_function, from_matrix
-from weightspace.probe.operators import Operator
-from weightspace.probe.phases import Phase, Rule, classify, phase, rule_of
-from weightspace.probe.planes import Plane, triangle
-from weightspace.probe.profiles import (
+from weightspace.probe.landscape.phases import (
+  Phase,
+  Rule,
+  classify,
+  phase,
+  rule_of,
+)
+from weightspace.probe.landscape.planes import Plane, triangle
+from weightspace.probe.landscape.profiles import (
   Profile,
   frozen,
   interpolated,
   profile,
   recalibrated,
 )
-from weightspace.probe.radial import radial_losses
-from weightspace.probe.sharpness import (
+from weightspace.probe.landscape.surfaces import surface
+from weightspace.probe.landscape.trajectories import Trajectory, trajectory
+from weightspace.probe.sharpness.ascent import worst_sharpness
+from weightspace.probe.sharpness.boxes import keskar_sharpness
+from weightspace.probe.sharpness.calibration import calibrated, temperature
+from weightspace.probe.sharpness.invariance import moved_by, rescale
+from weightspace.probe.sharpness.langevin import (
+  LearningCoefficient,
+  learning_coefficient,
+)
+from weightspace.probe.sharpness.radial import radial_losses
+from weightspace.probe.sharpness.sharpness import (
   average_sharpness,
   sam_sharpness,
 )
-from weightspace.probe.similarity import cka, cka_fold
-from weightspace.probe.spectra import density, smooth
-from weightspace.probe.streams import streamed
-from weightspace.probe.surfaces import surface
-from weightspace.probe.traces import trace
-from weightspace.probe.trajectories import Trajectory, trajectory
 
 __all__ = [
   "Barrier",

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import linear_maps, products
-from weightspace.products import Map
+from weightspace.jaxpr import linear_maps, weight_products
+from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import squares, streams
 from weightspace.types import Apply, Data, Key, Params
 
@@ -114,7 +114,7 @@ def _squares(
       for at, x, g in zip(maps, inputs, given)
       if at.leaf == leaf
     ]
-    found[str(leaf)] = products.joined(parts[0][0], parts)
+    found[str(leaf)] = weight_products.joined(parts[0][0], parts)
   return found
 
 
@@ -136,7 +136,7 @@ def _outputs(
 
 def _expanded(at: Map, value: jax.Array) -> jax.Array:
   """Return [batch, in, out] as the leaf, indexed axes of length one."""
-  shaped = products.as_leaf(at, value)
+  shaped = weight_products.as_leaf(at, value)
   for axis in sorted(axis for axis, _ in at.taken):
     shaped = jnp.expand_dims(shaped, axis)
   return shaped

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import graph, linear_maps, trees
+from weightspace import trees
+from weightspace.jaxpr import graph, linear_maps
 from weightspace.statistics import example_gradients, streams
 from weightspace.types import Apply, Data, Fold, Key, Params
 

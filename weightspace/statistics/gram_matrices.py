@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import products, trees
-from weightspace.products import Map
+from weightspace import trees
+from weightspace.jaxpr import weight_products
+from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import map_inputs, streams
 from weightspace.types import Apply, Data, Fold, Params
 
@@ -86,7 +87,7 @@ def gram_fold(
 
   def init(batch: Data) -> Any:
     maps = map_inputs.checked("gram", apply, params, batch["x"], chosen)
-    shapes = {at.leaf: products.gram_shape(at) for at in maps}
+    shapes = {at.leaf: weight_products.gram_shape(at) for at in maps}
     leaves, structure = jax.tree.flatten(params)
     sums = [jnp.zeros(shapes.get(n, (0,))) for n in range(len(leaves))]
     tokens = [jnp.zeros(()) for _ in leaves]
@@ -126,14 +127,14 @@ def _add(state: Any, x: Any, apply: Apply, only: frozenset[str] | None) -> Any:
   counts: dict[int, dict[Any, int]] = {}
   for at, rows in map_inputs.seen(apply, params, x, maps):
     product = jnp.einsum("bti,btj->bij", rows, rows, precision=PRECISION)
-    found = products.as_gram(at, product)
+    found = weight_products.as_gram(at, product)
     parts.setdefault(at.leaf, []).append((at, found))
     own = counts.setdefault(at.leaf, {})
     own[at.taken] = own.get(at.taken, 0) + rows.shape[1]
   structure = jax.tree.structure(params)
   sums, tokens = (jax.tree.leaves(state[name]) for name in ("sums", "tokens"))
   for n, part in parts.items():
-    sums[n] = sums[n] + products.joined(part[0][0], part)
+    sums[n] = sums[n] + weight_products.joined(part[0][0], part)
     tokens[n] = tokens[n] + max(counts[n].values())
   return {
     "sums": jax.tree.unflatten(structure, sums),

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import graph, linear_maps, trees
-from weightspace.products import Map
+from weightspace import trees
+from weightspace.jaxpr import graph, linear_maps
+from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import streams
 from weightspace.types import Apply, Params
 

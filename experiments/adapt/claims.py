@@ -1,0 +1,90 @@
+"""What each claim about averages in the loop asks, and whether a run grants it.
+
+>>> sorted(CLAIMS)
+['cotta', 'ewa', 'salsa', 'salsa_bandit']
+"""
+
+import numpy as np
+
+from experiments.run import runs
+from experiments.run.claims import Claim, above, below, rows, said
+
+
+def cotta(run: runs.Run) -> tuple[str, bool]:
+  """Judge: at the end below entropy minimisation, without a collapse."""
+  last = rows(run, "error of the last turn (%)")
+  first = rows(run, "error of the first turn (%)")
+  tent, source = last["CoTTA"] - last["TENT"], last["CoTTA"] - last["source"]
+  drift = last["CoTTA"] - first["CoTTA"]
+  measured = (
+    f"error of the last turn, CoTTA minus TENT: {said(tent, 'points')}, minus"
+    f" the source model: {said(source, 'points')}; CoTTA from the first turn to"
+    f" the last: {said(drift, 'points')}, over {len(tent)} seeds"
+  )
+  return measured, below(tent) and below(drift - 2.0)
+
+
+def ewa(run: runs.Run) -> tuple[str, bool]:
+  """Judge: the averaged experts are not below the dense model by two sigma."""
+  right, loss = rows(run, "accuracy (%)"), rows(run, "test loss")
+  gap = right["experts, averaged"] - right["dense"]
+  cost = loss["experts, averaged"] - loss["dense"]
+  several = len(gap) > 1
+  slack = 2 * float(np.std(right["dense"], ddof=1)) if several else 0.0
+  sigma = f" (two sigma of dense: {slack:.2f})" if several else ""
+  measured = (
+    f"accuracy, averaged experts minus dense: {said(gap, 'points')}{sigma};"
+    f" test loss: {said(cost, 'nats')}, over {len(gap)} seeds"
+  )
+  return measured, bool(gap.mean() >= -slack)
+
+
+def salsa(run: runs.Run) -> tuple[str, bool]:
+  """Judge: more reward and more divergence with the soup as reference."""
+  gain, kl = rows(run, "reward"), rows(run, "KL to its reference")
+  loss = rows(run, "test loss")
+  names = "held to soup", "held to one model"
+  more, far, cost = (x[names[0]] - x[names[1]] for x in (gain, kl, loss))
+  measured = (
+    f"soup minus one model as reference: reward {said(more, '')}, divergence"
+    f" {said(far, 'nats')}, test loss {said(cost, 'nats')}, over {len(more)}"
+    " seeds"
+  )
+  return measured, above(more)
+
+
+def salsa_bandit(run: runs.Run) -> tuple[str, bool]:
+  """Judge: the tilted soup earns more than the tilted single references."""
+  gain, kl = rows(run, "reward"), rows(run, "KL to its reference")
+  single = (gain["one"] + gain["other"]) / 2
+  far = kl["soup"] - (kl["one"] + kl["other"]) / 2
+  more = gain["soup"] - single
+  measured = (
+    f"soup minus one model as reference: reward {said(more, '')}, divergence"
+    f" {said(far, 'nats')}, over {len(more)} seeds"
+  )
+  return measured, above(more)
+
+
+CLAIMS = {
+  "cotta": Claim(
+    "On a stream of corruptions that goes on, CoTTA ends below entropy"
+    " minimisation in error, less than two points above its first turn.",
+    cotta,
+  ),
+  "ewa": Claim(
+    "Experts that share weights while training, averaged into one layer, are as"
+    " accurate as a dense model, within two standard deviations.",
+    ewa,
+  ),
+  "salsa": Claim(
+    "A policy held to the soup of two fine-tuned models earns more than one"
+    " held to a single model, at one weight of the divergence.",
+    salsa,
+  ),
+  "salsa_bandit": Claim(
+    "The exact best policy held to the soup of two references earns more than"
+    " those held to one of them.",
+    salsa_bandit,
+  ),
+}

@@ -1,0 +1,1 @@
+"""Beds that several families share: populations, tasks, texts, classifiers."""

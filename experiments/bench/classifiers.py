@@ -1,0 +1,128 @@
+"""Models for landscapes: a data set, and populations trained on it in one call.
+
+>>> rows([{"seed": 1, "loss": 2.0}, {"seed": 0, "loss": 1.0}], "loss").tolist()
+[1.0, 2.0]
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import weightspace as ws
+from experiments.run import hosts, progress, runs
+from weightspace import losses
+from weightspace.types import Data, Key, Loss, Stack
+
+
+def data(run: runs.Run) -> tuple[Any, Data, Data]:
+  """Return the model, `examples` training examples, and the test set."""
+  splits, model = run.data(), run.model()
+  count = run.config.examples or len(splits.train["y"])
+  train = jax.tree.map(lambda x: jnp.asarray(x[:count]), splits.train)
+  return model, train, jax.tree.map(jnp.asarray, splits.test)
+
+
+def risk(model: Any) -> Loss:
+  """Return the cross-entropy of each example."""
+  return losses.of(model.apply, losses.cross_entropy)
+
+
+def error(model: Any) -> Loss:
+  """Return for each example 1 where the answer is wrong."""
+  right = losses.of(model.apply, losses.accuracy)
+  return lambda params, data: 1.0 - right(params, data)
+
+
+def starts(model: Any, train: Data, key: Key, count: int) -> Stack:
+  """Return M independent starts."""
+  keys = jax.random.split(key, count)
+  return ws.stack([model.init(key, train["x"][:1]) for key in keys])
+
+
+def sgd(learning_rate: Any, weight_decay: Any, steps: int) -> Any:
+  """Return SGD with momentum and weight decay, its rate falling to zero."""
+  rate = optax.cosine_decay_schedule(1.0, steps)
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay),
+    optax.trace(0.9),
+    optax.scale_by_schedule(rate),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
+
+def fit(
+  run: runs.Run,
+  name: str,
+  loss: Loss,
+  begin: Callable[[], Stack],
+  train: Data,
+  settings: Any,
+  key: Key,
+  hyper: dict[str, Any] | None = None,
+  seeds: list[int] | None = None,
+) -> Stack:
+  """Return a trained population, kept as a stage of the run.
+
+  Args:
+    run: the stage is kept in its folder.
+    name: of the stage.
+    loss: what is minimised.
+    begin: makes the starts.
+    train: the training data.
+    settings: has epochs, batch_size, learning_rate and weight_decay.
+    key: of the batches.
+    hyper: arrays [M] that replace those of `settings`.
+    seeds: of the members' batches.
+  """
+
+  def work() -> Stack:
+    stack = begin()
+    count = ws.trees.size(stack)
+    batch = min(settings.batch_size, len(train["y"]))
+    steps = settings.epochs * (len(train["y"]) // batch)
+    own = {
+      "learning_rate": jnp.full(count, settings.learning_rate),
+      "weight_decay": jnp.full(count, settings.weight_decay),
+    }
+
+    def tx(learning_rate: Any, weight_decay: Any) -> Any:
+      return sgd(learning_rate, weight_decay, steps)
+
+    with progress.bar(f"training: {name}", settings.epochs) as advance:
+      fitted = ws.train.fit_population(
+        loss,
+        stack,
+        tx,
+        train,
+        key=key,
+        epochs=settings.epochs,
+        batch_size=batch,
+        hyper=own | (hyper or {}),
+        seeds=seeds,
+        mesh=hosts.fitting(run.mesh, count),
+        checkpoint=run.training(name),
+        on_epoch=lambda epoch, _: advance(epoch),
+      )
+    return fitted.params
+
+  return run.once(name, work)
+
+
+def lines(run: runs.Run, *names: str, **values: Any) -> list[dict[str, Any]]:
+  """Return the lines of a run with these entries and these values."""
+  return [
+    line
+    for line in run.lines.values()
+    if all(name in line for name in names)
+    and all(line.get(k) == v for k, v in values.items())
+  ]
+
+
+def rows(found: Iterable[dict[str, Any]], name: str) -> np.ndarray:
+  """Return one number a line, in the order of seeds."""
+  ordered = sorted(found, key=lambda line: line["seed"])
+  return np.array([line[name] for line in ordered])

@@ -1,0 +1,1 @@
+"""The page over many runs: a table, parallel axes and comparisons."""

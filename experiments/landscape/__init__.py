@@ -1,0 +1,1 @@
+"""Loss landscapes: connectivity, sharpness and its laws, grokking."""

@@ -1,0 +1,1 @@
+"""Data-free merges of task vectors."""

@@ -1,0 +1,186 @@
+"""What a phase grid says: its cells' phases, the claims, the diagram.
+
+>>> spearman([1.0, 2.0, 3.0], [1.0, 8.0, 27.0])
+1.0
+"""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+
+from experiments.bench import classifiers
+from experiments.phases import figures
+from experiments.run import runs
+from weightspace import intervals, probe
+
+MEASURES = {
+  "loss": "training loss",
+  "trace": "trace of the Hessian",
+  "top_eigenvalue": "top eigenvalue",
+  "mode_connectivity": "mode connectivity (%)",
+  "cka": "CKA of outputs",
+  "accuracy": "test accuracy (%)",
+  "gain": "averaging gains (points)",
+  "matched_gain": "after matching (points)",
+}
+LOW = 0.01  # a barrier of the training error below one point is low
+STATEMENT = (
+  "Over width and batch size: mode connectivity rises and the trace of the"
+  " Hessian falls with width; phases with and without barriers are found; and"
+  " averaging two networks from one start helps only where their barrier is"
+  " low."
+)
+
+
+def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+  """Return the rank correlation, 0 where one is constant."""
+  x, y = np.asarray(x, float), np.asarray(y, float)
+  if np.ptp(x) == 0 or np.ptp(y) == 0:
+    return 0.0
+  return float(np.round(scipy.stats.spearmanr(x, y).statistic, 12))
+
+
+def cells(run: runs.Run) -> dict[str, np.ndarray]:
+  """Return {measure: [widths, batches]}, means over seeds or pairs."""
+  widths, batches = run.config.widths, run.config.batches
+
+  def mean(name: str) -> np.ndarray:
+    return np.array(
+      [
+        [np.mean(values(run, name, width, batch)) for batch in batches]
+        for width in widths
+      ]
+    )
+
+  grid = {name: mean(name) for name in MEASURES}
+  spread = [
+    [
+      np.std(found, ddof=1) / np.sqrt(len(found)) if len(found) > 1 else 0.0
+      for found in (
+        values(run, "mode_connectivity", width, batch) for batch in batches
+      )
+    ]
+    for width in widths
+  ]
+  return grid | {"mode_connectivity_stderr": np.array(spread)}
+
+
+def values(run: runs.Run, name: str, width: float, batch: int) -> np.ndarray:
+  """Return a measure of each seed, or of each independent pair, of a cell.
+
+  Without those where it has no value, such as the similarity of outputs that
+  are constant; where none has one, NaN.
+  """
+  lines = classifiers.lines(run, name, width=f"{width:g}", batch=batch)
+  found = np.array([x[name] for x in lines if x.get("pair") != "twins"], float)
+  known = found[~np.isnan(found)]
+  return known if known.size else found
+
+
+def labels(run: runs.Run, grid: dict[str, np.ndarray]) -> np.ndarray:
+  """Return the phase of each cell, by thresholds of this grid."""
+  known = ("loss", "trace", "top_eigenvalue", "mode_connectivity", "cka")
+  rule = probe.rule_of({name: grid[name] for name in known})
+  names = (*known, "mode_connectivity_stderr")
+  shape = grid["loss"].shape
+  found = [
+    probe.phase({name: grid[name][at] for name in names}, rule)
+    for at in np.ndindex(shape)
+  ]
+  return np.array(found).reshape(shape)
+
+
+def trends(run: runs.Run, name: str, across: str = "width") -> np.ndarray:
+  """Return a measure's rank correlation with width, for each batch size.
+
+  Or with batch size, for each width, where `across` is "batch".
+  """
+  sides = run.config.widths, run.config.batches
+  along, rest = sides if across == "width" else sides[::-1]
+  found = []
+  for fixed in rest:
+    pairs = [
+      (place, value)
+      for place in along
+      for value in values(
+        run, name, *((place, fixed) if across == "width" else (fixed, place))
+      )
+    ]
+    found.append(spearman(*zip(*pairs)))
+  return np.array(found)
+
+
+def _trend(run: runs.Run, name: str, across: str) -> intervals.Interval:
+  return intervals.mean_interval(trends(run, name, across))
+
+
+def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool | None]:
+  """Judge: trends, phases, and where averages from one start help."""
+  if min(phases.shape) < 2:
+    return _few(run, phases), None
+  rows = [("mode_connectivity", "width"), ("trace", "width")]
+  rows += [("loss", "batch"), ("trace", "batch")]
+  found = [_trend(run, *row) for row in rows]
+  said = [
+    f"rank correlation of {across} with {MEASURES[name]} {trend.mean:+.2f}"
+    f" [{trend.low:+.2f}, {trend.high:+.2f}]"
+    for (name, across), trend in zip(rows, found)
+  ]
+  # Those with batch size are told only: it sets the number of steps as well.
+  holds = found[0].low > 0 and found[1].high < 0
+  twins = classifiers.lines(run, "barrier", pair="twins")
+  for name, low in (("low", True), ("high", False)):
+    gains = [x["gain"] for x in twins if (x["barrier"] < LOW) == low]
+    if len(gains) < 2:
+      said.append(f"{len(gains)} cells of {name} barrier")
+      holds = False
+      continue
+    gain = intervals.mean_interval(gains)
+    said.append(
+      f"averages of {name} barrier {gain.mean:+.2f} points"
+      f" [{gain.low:+.2f}, {gain.high:+.2f}] in {len(gains)} cells"
+    )
+    holds &= gain.low > 0 if low else gain.low < 0
+  kinds, counts = np.unique(phases, return_counts=True)
+  said.append("phases " + ", ".join(f"{k} {n}" for k, n in zip(kinds, counts)))
+  poor = np.isin(phases, ("I", "III")).any()
+  well = np.isin(phases, ("II", "IV-A", "IV-B")).any()
+  return "; ".join(said), bool(holds and poor and well)
+
+
+def _few(run: runs.Run, phases: np.ndarray) -> str:
+  """Say what cells without a second width or batch size have to say."""
+  twins = classifiers.lines(run, "barrier", pair="twins")
+  gains = ", ".join(
+    f"{x['gain']:+.2f} points at a barrier of {100 * x['barrier']:.2f} points"
+    for x in twins
+  )
+  number = "one cell" if phases.size == 1 else f"{phases.size} cells in a row"
+  return (
+    f"{number}: no trends over width and batch size, not judged; phases"
+    f" {', '.join(map(str, phases.ravel()))}; averages from one start {gains}"
+  )
+
+
+def finish(run: runs.Run) -> None:
+  """Judge the claim, and write the table and the figures."""
+  grid = cells(run)
+  phases = labels(run, grid)
+  measured, holds = judge(run, phases)
+  table: runs.Table = {}
+  for i, width in enumerate(run.config.widths):
+    for j, batch in enumerate(run.config.batches):
+      row = f"width {width}, batch {batch}: {phases[i, j]}"
+      table[row] = {
+        label: intervals.mean_interval(values(run, name, width, batch))
+        for name, label in MEASURES.items()
+      }
+  shown = grid | {"mode_connectivity": 100 * grid["mode_connectivity"]}
+  sides = list(run.config.widths), list(run.config.batches)
+  charts = {
+    "phases": figures.diagram(phases, shown["accuracy"], sides),
+    "measures": figures.measures(
+      {label: shown[name] for name, label in MEASURES.items()}, sides
+    ),
+  }
+  run.finish(STATEMENT, measured, table, holds, charts)

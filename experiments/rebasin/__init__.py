@@ -1,0 +1,1 @@
+"""Git Re-Basin and what repairs it."""

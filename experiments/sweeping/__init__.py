@@ -1,0 +1,1 @@
+"""Sweeps: units of work, the board that hands them out, and launchers."""

@@ -1,0 +1,1 @@
+"""WiSE-FT: fine-tuned and zero-shot models averaged."""

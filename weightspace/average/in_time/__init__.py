@@ -1,0 +1,2 @@
+"""Averages over time: windows and decays of one training run, their schedules,
+and adaptation at test time."""

@@ -1,0 +1,2 @@
+"""Averages over workers: replicas that train apart and meet, as servers, peers
+and outer optimisers."""

@@ -1,0 +1,21 @@
+"""Checkpoints: trees saved and restored whole, and opened leaf by leaf.
+
+Two formats: a folder of Orbax and a file of safetensors.  `save` and `restore`
+move trees; `open` reads tensors one at a time from files larger than memory.
+No pickle is loaded.
+
+>>> import weightspace as ws
+>>> ws.checkpoints.__all__
+['PathLike', 'member', 'open', 'restore', 'save']
+"""
+
+from weightspace.checkpoints.folders import PathLike, member, restore, save
+from weightspace.checkpoints.readers import open
+
+__all__ = [
+  "PathLike",
+  "member",
+  "open",
+  "restore",
+  "save",
+]

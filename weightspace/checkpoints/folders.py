@@ -1,0 +1,245 @@
+"""Checkpoints: one tree in one Orbax folder or one safetensors file.
+
+What `save` accepts `restore` gives back: the same nested dicts, lists and
+tuples, the same dtypes and bytes, as NumPy arrays; anything else is refused by
+name.  A checkpoint is written aside and renamed, so a path holds a whole tree
+or nothing.  Leaves are stored under `layer/kernel`, which other tools read; the
+rest (containers, empty arrays, the kind of a PRNG key, the `Member` record)
+lies beside them as one line of JSON.  `open` reads single leaves, of other
+tools' checkpoints too.
+
+| in the tree | rule |
+| --- | --- |
+| float16 to float64, bfloat16, 8 to 64-bit integers, bool, complex64 | kept |
+| float8, int4, int2, complex128 | kept by Orbax, refused by safetensors |
+| Python and NumPy numbers | arrays of shape (), dtype as NumPy gives it |
+| typed PRNG keys | their key_data, wrapped again by `restore` |
+| empty dict, list or tuple, None, empty arrays | kept in the record |
+| other containers (NamedTuple), strings, keys that hold a `/` | refused |
+
+>>> import tempfile
+>>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+>>> save(path, {"w": np.array([1.0, 2.0])})
+>>> restore(path)["w"].sum().item()
+3.0
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from safetensors import safe_open
+
+from weightspace import multihost
+from weightspace.checkpoints import tree_json
+from weightspace.checkpoints.readers import METADATA, RECORD, open
+from weightspace.types import Member, Params
+
+__all__ = ["member", "open", "restore", "save"]
+
+PathLike = str | os.PathLike[str]
+
+
+def save(
+  path: PathLike,
+  tree: Params,
+  member: Member | None = None,
+  overwrite: bool = False,
+) -> None:
+  """Write a tree, and where it came from, to one new path.
+
+  It is written to `.<name>.writing` and renamed, so a kill leaves the path as
+  it was.  Replacing a folder takes two renames: a kill between them leaves the
+  former tree whole in `.<name>.old`.
+
+  With several processes all call this with the same tree: they write an Orbax
+  folder together, each its parts of arrays that lie on all of them.
+
+  Args:
+    path: a safetensors file when it ends in `.safetensors`, else an Orbax
+      folder; parent folders are made.
+    tree: nested dicts, lists and tuples of arrays (the table of this module).
+    member: provenance to keep beside the tree.
+    overwrite: replace a checkpoint that lies there; never anything else.
+
+  Raises:
+    ValueError: naming the path that exists, or the first leaf that cannot be
+      stored.
+    OSError: when the disk is full; the path is as it was.
+
+  >>> import tempfile
+  >>> save(f"{tempfile.mkdtemp()}/model", {"w": np.ones(2)}, Member("a1", 0))
+  """
+  path = os.path.abspath(path)
+  flat = _is_file(path)
+  form, arrays = tree_json.describe(tree)
+  record = {"tree": form}
+  if member:
+    record["member"] = member._asdict()
+  tree_json.check(arrays, flat)
+  aside = _beside(path, "writing")
+
+  def begin() -> None:
+    _check_target(path, overwrite)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _remove(aside)  # what a killed save left
+
+  multihost.first(begin)
+  try:
+    write = _write_safetensors if flat else _write_orbax
+    write(aside, arrays, json.dumps(record))
+    multihost.first(lambda: _move(aside, path))
+  finally:
+    if multihost.writes():
+      _remove(aside)
+
+
+def restore(path: PathLike) -> Params:
+  """Read the tree that `save` wrote, or another tool's checkpoint.
+
+  A file without our record comes back as nested dicts, split at `/`.
+
+  Returns:
+    The tree, with NumPy arrays as leaves.
+
+  Raises:
+    ValueError: naming a path that is missing, truncated or foreign.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/model"
+  >>> save(path, {"layers": [np.zeros(2), np.ones(3)], "empty": {}})
+  >>> restore(path)["layers"][1].sum().item()
+  3.0
+  """
+  return _guard(path, _read)
+
+
+def member(path: PathLike) -> Member | None:
+  """Read the provenance beside a tree; None where none was kept.
+
+  Raises:
+    ValueError: naming a path that is missing, truncated or foreign.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+  >>> save(path, {"w": np.ones(2)}, Member("a1", seed=3))
+  >>> member(path).seed
+  3
+  """
+  found = _guard(path, _record).get("member")
+  return None if found is None else _guard(path, lambda _: Member(**found))
+
+
+def _is_file(path: PathLike) -> bool:
+  return os.fspath(path).endswith(".safetensors")
+
+
+def _check_target(path: str, overwrite: bool) -> None:
+  if not os.path.lexists(path):
+    return
+  if not overwrite:
+    raise ValueError(f"{path!r} exists, expected a new path or overwrite=True")
+  if not _is_checkpoint(path):
+    raise ValueError(f"{path!r} is no checkpoint, so it is not overwritten")
+
+
+def _is_checkpoint(path: str) -> bool:
+  whole = path if _is_file(path) else os.path.join(path, "_METADATA")
+  return os.path.isfile(whole)
+
+
+def _remove(path: str) -> None:
+  if os.path.isdir(path):
+    shutil.rmtree(path)
+  elif os.path.lexists(path):
+    os.remove(path)
+
+
+def _beside(path: str, what: str) -> str:
+  folder, name = os.path.split(path)
+  return os.path.join(folder, f".{name}.{what}")
+
+
+def _move(aside: str, path: str) -> None:
+  """Put what was written aside in its place."""
+  old = _beside(path, "old")
+  if os.path.isdir(path):  # a folder cannot be renamed onto another
+    _remove(old)
+    os.rename(path, old)
+  os.replace(aside, path)
+  _remove(old)
+
+
+def _guard(path: PathLike, read: Callable[[str], Any]) -> Any:
+  """Read a path; whatever goes wrong becomes one error that names it."""
+  path = os.path.abspath(path)
+  what = "a safetensors file" if _is_file(path) else "an Orbax folder"
+  if not os.path.lexists(path):
+    raise ValueError(f"{path!r} is missing, expected {what}")
+  if not _is_checkpoint(path):
+    raise ValueError(f"{path!r} is no checkpoint, expected {what}")
+  try:
+    return read(path)
+  except Exception as error:  # each back-end has its own kinds of errors
+    reason = str(error).split("\n")[0][:200] or type(error).__name__
+    raise ValueError(
+      f"{path!r} is truncated or foreign, expected {what}: {reason}"
+    ) from error
+
+
+def _read(path: str) -> Params:
+  tree = _read_safetensors(path) if _is_file(path) else _read_orbax(path)
+  form = _record(path).get("tree")
+  return tree if form is None else tree_json.rebuild(form, tree)
+
+
+def _record(path: str) -> dict[str, Any]:
+  if _is_file(path):
+    with safe_open(path, "np") as file:
+      return json.loads((file.metadata() or {}).get(METADATA, "{}"))
+  beside = pathlib.Path(path, RECORD)
+  return json.loads(beside.read_text("utf-8")) if beside.exists() else {}
+
+
+def _write_safetensors(path: str, arrays: dict[str, Any], record: str) -> None:
+  # save_file writes the memory of a strided array as if it were contiguous.
+  whole = {name: np.asarray(x, order="C") for name, x in arrays.items()}
+  about = {METADATA: record, "format": "np"}
+  multihost.first(lambda: safetensors.numpy.save_file(whole, path, about))
+
+
+def _read_safetensors(path: str) -> Params:
+  return tree_json.nest(safetensors.numpy.load_file(path))
+
+
+def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
+  import orbax.checkpoint as ocp
+
+  if multihost.several():  # Orbax takes arrays of one process as NumPy's
+    arrays = {
+      name: np.asarray(x) if getattr(x, "is_fully_addressable", True) else x
+      for name, x in arrays.items()
+    }
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(path, tree_json.nest(arrays))
+  multihost.first(
+    lambda: pathlib.Path(path, RECORD).write_text(record, "utf-8")
+  )
+
+
+def _read_orbax(path: str) -> Params:
+  import orbax.checkpoint as ocp
+
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    tree = checkpointer.metadata(path).item_metadata.tree
+    numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    args = jax.tree.map(lambda _: numpy, tree)
+    return checkpointer.restore(
+      path, args=ocp.args.PyTreeRestore(item=tree, restore_args=args)
+    )

@@ -1,0 +1,1 @@
+"""Solvers of alignment: assignments from weights, activations or a loss."""

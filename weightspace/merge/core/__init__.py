@@ -1,0 +1,1 @@
+"""The algebra of recipes: steps as data, and the engine that runs them."""

@@ -1,0 +1,189 @@
+"""Recipes: chains of steps, called on a Stack; `run` takes a list of models.
+
+A recipe knows its passes and its needs before any work, and the same object
+runs in memory, under `jit` and `vmap`, sharded, or leaf by leaf (`run`).
+
+>>> from weightspace.merge.core.steps import mean
+>>> recipe = on_deltas(mean)
+>>> models, start = {"w": jnp.array([2.0, 4.0])}, {"w": jnp.array(1.0)}
+>>> recipe(models, base=start)["w"].item()
+3.0
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from weightspace import concrete, trees
+from weightspace.merge.core import contexts, engine, leaves
+from weightspace.merge.core.steps import Step, minus_base, plus_base
+from weightspace.types import Key, Params, Stack
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+  """A chain of steps, called `recipe(stack, base=..., key=..., **statistics)`.
+
+  Returns Params, or a Stack where no step reduces.  Arithmetic is float32, cast
+  once to the input dtype; integer leaves are those of model 0.
+  """
+
+  steps: tuple[Step, ...]
+
+  @property
+  def needs(self) -> tuple[str, ...]:
+    """Names that must be given: base, key, or statistics."""
+    return tuple(dict.fromkeys(n for s in self.steps for n in s.needs))
+
+  @property
+  def passes(self) -> int:
+    """How often every leaf is visited: one, and one more per measure."""
+    return 1 + sum(len(step.measures) for step in self.steps)
+
+  def __call__(
+    self,
+    stack: Stack,
+    *,
+    base: Params | None = None,
+    key: Key | None = None,
+    **statistics: Any,
+  ) -> Params:
+    sources = contexts.check_given(self.steps, stack, base, key, statistics)
+    trees.check_finite(stack, "stack", stacked=True)
+    leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
+    bound = contexts.bind(self.steps, leaves)
+    ats = contexts.leaf_contexts(leaves, base, key, sources)
+    measured = engine.measure(bound, leaves.items, ats)
+    merged = []
+    for path, x in leaves.items():
+      chained = engine.at_path(bound, path)
+      seen = engine.measured_at(chained, measured)
+      merged.append(engine.finish(chained, x, ats[path], seen))
+    return jax.tree.unflatten(jax.tree.structure(stack), merged)
+
+
+def chain(*steps: Step | Recipe) -> Recipe:
+  """Return the recipe that applies steps (or whole recipes) in order.
+
+  Raises:
+    ValueError: when two steps reduce over the models, or for what is neither
+      a step nor a recipe.
+
+  >>> double = Step("double", lambda x, at: 2 * x)
+  >>> chain(double, double)({"w": jnp.array([1.0])})["w"].tolist()
+  [4.0]
+  """
+  flat: list[Step] = []
+  for step in steps:
+    if not isinstance(step, Step | Recipe):
+      raise ValueError(
+        f"chain: got {type(step).__name__}, expected a Step or a Recipe"
+      )
+    flat += step.steps if isinstance(step, Recipe) else [step]
+  reducing = [step.name for step in flat if step.reduces]
+  if len(reducing) > 1:
+    raise ValueError(
+      f"chain: {reducing[1]!r} follows {reducing[0]!r}, but only one step may"
+      " reduce over the models"
+    )
+  return Recipe(tuple(flat))
+
+
+def on_deltas(step: Step | Recipe) -> Recipe:
+  """Return base + step(stack - base): a step in task-vector space.
+
+  Raises (when called): ValueError without `base=`.
+
+  >>> from weightspace.merge.core.steps import mean
+  >>> recipe = on_deltas(chain(Step("double", lambda x, at: 2 * x), mean))
+  >>> models, start = {"w": jnp.array([2.0, 4.0])}, {"w": jnp.array(1.0)}
+  >>> recipe(models, base=start)["w"].item()
+  5.0
+
+  Ilharco et al. 2023, "Editing models with task arithmetic",
+  https://arxiv.org/abs/2212.04089.
+  """
+  return chain(minus_base, step, plus_base)
+
+
+def run(
+  recipe: Recipe,
+  models: Sequence[Params],
+  base: Params | None = None,
+  *,
+  key: Key | None = None,
+  **statistics: Any,
+) -> Params:
+  """Merge a list of models, stacking one leaf at a time.
+
+  The same as `recipe(stack(models), base=...)` without a Stack: leaf by leaf,
+  each under jit, where leaves of one shape share a program.
+
+  Args:
+    recipe: a Recipe whose measures, if any, take one pass over leaves each.
+    models: M trees of one structure, shapes and dtypes.
+    base: what the models were fine-tuned from, where the recipe needs it.
+    key: for recipes that draw masks.
+    **statistics: what else the recipe needs, by name.
+
+  Returns:
+    Params.
+
+  Raises:
+    ValueError: naming the first path, model or input that does not fit.
+
+  >>> from weightspace.merge.core.steps import mean
+  >>> run(chain(mean), [{"w": 1.0}, {"w": 3.0}])["w"].item()
+  2.0
+  """
+  models = trees.as_models(models, "run")
+  count = len(models)
+  like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
+  sources = contexts.check_given(
+    recipe.steps, like, base, key, statistics, finite=False
+  )
+  columns = [trees.named(model) for model in models]
+
+  def stream() -> Iterator[tuple[str, leaves.Leaf]]:
+    for path in columns[0]:
+      yield path, tuple(_array(column[path]) for column in columns)
+
+  bound = contexts.bind(recipe.steps, columns[0])
+  ats = contexts.leaf_contexts(columns[0], base, key, sources)
+  measured = engine.measure(bound, stream, ats, compiled=True)
+  merged = []
+  for path, x in stream():
+    chained, at = engine.at_path(bound, path), ats[path]
+    seen = engine.measured_at(chained, measured)
+    known = engine.look(chained, x, at, seen)
+    leaf = engine.finish_marked(chained, x, at, seen, known)
+    _check_marked(leaf, path, models, base)
+    merged.append(leaf)
+  return jax.tree.unflatten(jax.tree.structure(models[0]), merged)
+
+
+def _stacked_like(count: int, x: Any) -> jax.ShapeDtypeStruct:
+  if not isinstance(x, jax.Array):
+    return jax.ShapeDtypeStruct((count, *jnp.shape(x)), jnp.result_type(x))
+  return jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
+
+
+def _array(x: Any) -> jax.Array:
+  return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
+def _check_marked(
+  leaf: jax.Array, path: str, models: Sequence[Params], base: Params | None
+) -> None:
+  """Raise a ValueError where a merged leaf is NaN because an input is.
+
+  The inputs are read once, to be merged; their NaN show in what comes out.
+  """
+  if trees.inexact(leaf) and concrete.any_nan([leaf])[0]:
+    inputs = [(f"model {index}", m) for index, m in enumerate(models)]
+    for what, tree in [*inputs, *([] if base is None else [("base", base)])]:
+      trees.check_finite(tree, what)

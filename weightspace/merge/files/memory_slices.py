@@ -1,0 +1,215 @@
+"""Pieces of a merge: which rows of a leaf are in memory at once.
+
+A leaf is one piece of all its models, unless its recipe works entry by entry:
+then a large leaf comes in slices of its rows, the smaller the more models there
+are, so that neither their number nor the largest leaf says what is needed.
+
+>>> need_bytes(entries=100, width=4, models=2, folds=False)
+5600
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import trees
+from weightspace.merge.core import engine, steps
+
+TOGETHER = 2**23  # entries of all models that are merged at once
+
+
+class Piece(NamedTuple):
+  """Some rows of a leaf."""
+
+  path: str
+  models: range
+  rows: slice | None  # of the first axis; None for all
+  start: int  # position in the leaf of the first entry
+  ends: bool  # whether the leaf is whole after it
+
+
+class Arrays(NamedTuple):
+  """What a piece consists of."""
+
+  models: list[np.ndarray]
+  base: np.ndarray | None
+  given: dict[str, np.ndarray]
+
+
+def divides(chained: engine.Chain) -> bool:
+  """Tell whether steps may be given some rows at a time."""
+  return all(step.entrywise and not step.local for step in chained)
+
+
+def folds(chained: engine.Chain) -> bool:
+  """Tell whether steps take models one by one."""
+  return divides(chained) and all(
+    step.fold or not step.reduces for step in chained
+  )
+
+
+def need_bytes(entries: int, width: int, models: int, folds: bool) -> int:
+  """Return the bytes that a piece holds at most, the next one's reading too.
+
+  Models and base as read, once more being read ahead, the models stacked, and
+  in float32 the result and what the steps keep: two copies of the models, or of
+  the result where the recipe folds.
+  """
+  read = (models + 1) * width
+  work = 2 * 4 * (1 if folds else models)
+  return entries * (2 * read + models * width + width + 4 + work)
+
+
+def need(
+  part: Any, bound: engine.Chain, path: str, max_memory: int | None
+) -> int:
+  """Return the bytes that a leaf's largest piece holds at most.
+
+  Raises:
+    ValueError: naming the leaf, when that cannot be kept below `max_memory`.
+  """
+  shape, dtype = part.inputs[0].kinds[path]
+  piece = max(cut(part, bound, path, max_memory), key=lambda p: _rows(p, shape))
+  entries = _rows(piece, shape) * math.prod(shape[1:])
+  chained = engine.at_path(bound, path)
+  return need_bytes(entries, dtype.itemsize, len(piece.models), folds(chained))
+
+
+def _rows(piece: Piece, shape: tuple[int, ...]) -> int:
+  if piece.rows is None:
+    return shape[0] if shape else 1
+  return piece.rows.stop - piece.rows.start
+
+
+def cut(
+  part: Any, bound: engine.Chain, path: str, max_memory: int | None
+) -> list[Piece]:
+  """Return the pieces of a leaf, in the order in which they are merged.
+
+  Raises:
+    ValueError: naming the leaf, when a piece cannot be kept below `max_memory`.
+  """
+  shape, dtype = part.inputs[0].kinds[path]
+  models, chained = range(len(part.inputs)), engine.at_path(bound, path)
+  if not jnp.issubdtype(dtype, jnp.inexact):  # copied from the first model
+    return [Piece(path, range(1), None, 0, True)]
+  total = shape[0] if shape else 1
+  row = math.prod(shape[1:])
+  one = need_bytes(row, dtype.itemsize, len(models), folds(chained))
+  divisible = divides(chained) and not part.given
+  rows = total
+  if divisible and row:
+    rows = min(total, max(1, TOGETHER // (row * len(models))))
+  if max_memory is not None:
+    rows = min(rows, max_memory // max(one, 1))
+  if rows < total and (not divisible or not rows):
+    least = one if divisible else one * total
+    raise ValueError(
+      f"max_memory: {path!r} needs {least} bytes in this recipe, got"
+      f" {max_memory}"
+    )
+  rows = _equal(total, max(rows, 1))
+  if rows >= total:
+    return [Piece(path, models, None, 0, True)]
+  return [
+    Piece(path, models, slice(low, high), low * row, high == total)
+    for low in range(0, total, rows)
+    for high in [min(low + rows, total)]
+  ]
+
+
+def _equal(total: int, rows: int) -> int:
+  """Return at most so many rows, that divide all where a like number does.
+
+  Pieces of another size would be another program.
+  """
+  least = -(-total // rows)
+  for count in range(least, 2 * least):
+    if not total % count:
+      return total // count
+  return rows
+
+
+def whole_leaves(part: Any, paths: Iterable[str]) -> list[Piece]:
+  """Return each floating leaf as one piece with all its models."""
+  models = range(len(part.inputs))
+  return [
+    Piece(path, models, None, 0, True)
+    for path in paths
+    if jnp.issubdtype(part.inputs[0].dtype(path), jnp.inexact)
+  ]
+
+
+def load(part: Any) -> Callable[[Piece], Arrays]:
+  """Return the function that reads a piece from its files.
+
+  It raises a ValueError that names file and tensor where there is a NaN.
+  """
+
+  def read(piece: Piece) -> Arrays:
+    path, rows = piece.path, piece.rows
+    base = part.base.read(path, rows) if part.base else None
+    given = {n: _given(group, path) for n, group in part.given.items()}
+    models = [part.inputs[m].read(path, rows) for m in piece.models]
+    sources = [part.inputs[m] for m in piece.models]
+    _check(path, zip(sources, models))
+    if base is not None:
+      _check(path, [(part.base, base)])
+    _check(path, [(part.given[name][0], x) for name, x in given.items()])
+    return Arrays(models, base, given)
+
+  return read
+
+
+def _given(group: Sequence[Any], path: str) -> np.ndarray:
+  """Read a statistic of a leaf: one checkpoint, or one of each model."""
+  found = [reader.read(path) for reader in group]
+  return np.stack(found) if len(found) > 1 else found[0]
+
+
+def _check(path: str, read: Iterable[tuple[Any, np.ndarray]]) -> None:
+  for reader, array in read:
+    if trees.inexact(array) and trees.any_nan([array])[0]:
+      raise ValueError(f"{reader.path!r}: NaN in {path!r}, expected numbers")
+
+
+def placed(at: steps.At, arrays: Arrays) -> steps.At:
+  """Return the context of a leaf with its base and statistics."""
+  return at._replace(base=arrays.base, given=arrays.given)
+
+
+def emptied(at: steps.At) -> steps.At:
+  """Return the context of a leaf without its arrays, which may then go."""
+  return at._replace(base=None, given=None)
+
+
+def leaf(arrays: Arrays) -> tuple[jax.Array, ...]:
+  """Return the models of a piece as JAX has them, in the same memory."""
+  return tuple(jax.device_put(x, may_alias=True) for x in arrays.models)
+
+
+def merge(
+  chained: engine.Chain,
+  arrays: Arrays,
+  at: steps.At,
+  seen: tuple[Any, ...],
+  dtype: np.dtype,
+) -> jax.Array:
+  """Merge a piece.
+
+  Args:
+    chained: the leaf's steps.
+    arrays: as `load` read them.
+    at: the leaf's context, with the base and where the piece begins.
+    seen: what each step has measured.
+    dtype: of the merged leaf, which is rounded once.
+  """
+  x = leaf(arrays)
+  if x[0].dtype != dtype:
+    x = tuple(one.astype(trees.accumulator(one.dtype)) for one in x)
+  known = engine.look(chained, x, at, seen)
+  return engine.finish_marked(chained, x, at, seen, known).astype(dtype)

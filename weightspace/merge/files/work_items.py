@@ -1,0 +1,195 @@
+"""What a merge of checkpoints will do, checked before any of it is done.
+
+A Part is a recipe over inputs with the same leaves; a Task is a Part bound to
+its leaves; a Plan is all of them, with the bytes and the memory that they take.
+
+>>> import tempfile
+>>> from weightspace.checkpoints import folders as checkpoints
+>>> from weightspace.merge.methods.linear import uniform
+>>> path = f"{tempfile.mkdtemp()}/a.safetensors"
+>>> checkpoints.save(path, {"w": np.zeros(2, np.float32)})
+>>> found = plan([Part(uniform(), (readers.open(path),))])
+>>> found.read, found.written, found.passes
+(8, 8, 1)
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from weightspace import trees
+from weightspace.checkpoints import readers, tensor_files
+from weightspace.checkpoints.readers import PathLike, Reader
+from weightspace.merge.core import contexts, engine, steps
+from weightspace.merge.core.recipe import Recipe
+from weightspace.merge.files import digests, memory_slices
+from weightspace.types import Key
+
+
+class Part(NamedTuple):
+  """Some leaves of the output: a recipe over inputs with the same leaves."""
+
+  recipe: Recipe
+  inputs: tuple[Reader, ...]
+  base: Reader | None = None
+  given: Mapping[str, tuple[Reader, ...]] = {}  # statistics, by name
+
+  @property
+  def sources(self) -> list[Reader]:
+    """Every checkpoint that is read."""
+    own = [*self.inputs, *filter(None, [self.base])]
+    return own + [reader for group in self.given.values() for reader in group]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A Part, checked and bound to its leaves."""
+
+  part: Part
+  bound: engine.Chain
+  ats: dict[str, steps.At]
+  out: dict[str, np.dtype]
+
+
+class Plan(NamedTuple):
+  """What a merge will do."""
+
+  tasks: list[Task]
+  kinds: dict[str, tensor_files.Kind]  # of what is written
+  read: int  # bytes, over all passes
+  written: int  # bytes
+  passes: int
+  peak: int  # bytes held at once, estimated from above
+
+
+def plan(
+  parts: Sequence[Part],
+  *,
+  max_memory: int | None = None,
+  key: Key | None = None,
+  dtype: Any = None,
+) -> Plan:
+  """Check everything that can be checked before work, and say what it takes.
+
+  Raises:
+    ValueError: as `stream`.
+  """
+  tasks, kinds, read, peak = [], {}, 0, 0
+  for part in parts:
+    task = _bind(part, key, dtype)
+    for path in task.ats:
+      if path in kinds:
+        raise ValueError(f"merge: {path!r} belongs to two parts, expected one")
+      kinds[path] = (part.inputs[0].shape(path), task.out[path])
+      peak = max(
+        peak, memory_slices.need(task.part, task.bound, path, max_memory)
+      )
+    tasks.append(task)
+    read += part.recipe.passes * sum(map(_size, part.sources))
+  written = sum(_bytes(kind) for kind in kinds.values())
+  passes = max((part.recipe.passes for part in parts), default=0)
+  return Plan(tasks, kinds, read, written, passes, peak)
+
+
+def opened(source: PathLike | Reader) -> Reader:
+  """Return the reader of a checkpoint, or the reader itself."""
+  return source if isinstance(source, Reader) else readers.open(source)
+
+
+def opened_all(sources: Any) -> tuple[Reader, ...]:
+  """Return the readers of one checkpoint, or of a list of them."""
+  several = isinstance(sources, Sequence) and not isinstance(
+    sources, str | Reader
+  )
+  return tuple(map(opened, sources)) if several else (opened(sources),)
+
+
+def _bytes(kind: tensor_files.Kind) -> int:
+  return int(np.prod(kind[0], dtype=np.int64)) * kind[1].itemsize
+
+
+def _size(reader: Reader) -> int:
+  return sum(map(_bytes, reader.kinds.values()))
+
+
+def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
+  """Check a part's inputs against its recipe and one another."""
+  if not isinstance(part.recipe, Recipe):
+    kind = type(part.recipe).__name__
+    raise ValueError(f"merge: the recipe is a {kind}, which does not stream")
+  if not any(step.reduces for step in part.recipe.steps):
+    raise ValueError("merge: the recipe returns a Stack, expected one model")
+  if not part.inputs:
+    raise ValueError("merge: no inputs, expected at least one checkpoint")
+  _check_inputs(part)
+  count, first = len(part.inputs), part.inputs[0]
+  one = {p: jax.ShapeDtypeStruct(*kind) for p, kind in first.kinds.items()}
+  like = {
+    p: jax.ShapeDtypeStruct((count, *x.shape), x.dtype) for p, x in one.items()
+  }
+  given = {
+    name: {p: jax.ShapeDtypeStruct(*kind) for p, kind in group[0].kinds.items()}
+    for name, group in part.given.items()
+  }
+  base = one if part.base else None
+  contexts.check_given(part.recipe.steps, like, base, key, given, finite=False)
+  bound = contexts.bind(part.recipe.steps, like)
+  ats = contexts.leaf_contexts(like, None, key, {})
+  out = {
+    path: np.dtype(dtype) if dtype and trees.inexact(leaf) else leaf.dtype
+    for path, leaf in one.items()
+  }
+  return Task(part, bound, ats, out)
+
+
+def _check_inputs(part: Part) -> None:
+  """Refuse inputs that differ, or of which two are one file."""
+  seen: dict[str, str] = {}
+  for reader in part.inputs:
+    real = os.path.realpath(reader.path)
+    if real in seen:
+      raise ValueError(
+        f"merge: {reader.path!r} and {seen[real]!r} are one checkpoint,"
+        " expected distinct inputs"
+      )
+    seen[real] = reader.path
+  first = part.inputs[0]
+  others = [*part.inputs[1:], *filter(None, [part.base])]
+  for reader in part.sources[1:]:
+    for path, (shape, dtype) in first.kinds.items():
+      if path not in reader.kinds:
+        raise ValueError(f"{reader.path!r}: {path!r} of {first.path!r} missing")
+      if reader in others and reader.kinds[path] != (shape, dtype):
+        raise ValueError(
+          f"{reader.path!r}: {path!r} is {reader.shape(path)}"
+          f" {reader.dtype(path)}, expected {shape} {dtype} as in"
+          f" {first.path!r}"
+        )
+    for path in reader.kinds:
+      if path not in first.kinds:
+        raise ValueError(f"{reader.path!r}: {path!r} is not in {first.path!r}")
+
+
+def fingerprint(parts: Sequence[Part], key: Key | None) -> str:
+  """Say what the output depends on: recipes, files as they are now, the key."""
+  said: list[Any] = []
+  for part in parts:
+    said.append([digests.digest(part.recipe), *map(state, part.sources)])
+  if key is not None:
+    said.append(np.asarray(jax.random.key_data(key)).tolist())
+  return json.dumps(said)
+
+
+def state(reader: Reader) -> list[Any]:
+  """Return the path of a checkpoint with the sizes and times of its files."""
+  paths = [reader.path]
+  if os.path.isdir(reader.path):
+    names = sorted(os.listdir(reader.path))
+    paths = [os.path.join(reader.path, name) for name in names]
+  found = [os.stat(path) for path in paths]
+  return [reader.path, *[[s.st_size, s.st_mtime_ns] for s in found]]

@@ -1,0 +1,1 @@
+"""Merges whose coefficients are fitted to data."""

@@ -1,0 +1,1 @@
+"""Published merges, a file for each family, under its name in the field."""

@@ -1,0 +1,1 @@
+"""Thresholds, ranks and masks: order statistics by counting, not by sorting."""

@@ -1,0 +1,211 @@
+"""The k-th largest magnitude of a model, exactly: what every trim wants.
+
+One primitive, counting: the k-th largest is the largest t of which at least k
+entries are >= t, and floats are ordered as their bits are, so 32 counts find
+it, three of them in one pass.  Counts have static shapes: they jit, vmap over
+the density, and sum over devices.  Values that can be looked at are bracketed
+by a sample instead (`brackets`).  Both are exact and give the same number.
+
+>>> of_leaf(jnp.array([[3.0, -1.0, 2.0, 0.5]]), 0.5).tolist()
+[2.0]
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import concrete, trees
+from weightspace.merge.core.steps import At, Measure, through
+from weightspace.merge.order_statistics import counts, in_numpy
+
+SAMPLED = 2**20  # entries from which on a sample narrows the search
+WAYS = 8  # what one pass over the entries divides the search by
+
+Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
+
+
+def _search(
+  enough: Callable[[list[jax.Array]], list[jax.Array]],
+  low: jax.Array,
+  high: jax.Array,
+) -> jax.Array:
+  """Return the largest word w with enough([w]); each look splits by WAYS.
+
+  The ends are guesses: where they turn out wrong the search goes beyond them.
+  """
+  least, most = jnp.zeros_like(low), jnp.full_like(high, ~low.dtype.type(0))
+  above, reached = enough([low, high])
+  low, high = (
+    jnp.where(reached, high, jnp.where(above, low, least)),
+    jnp.where(reached, most, jnp.where(above, high, low)),
+  )
+
+  def body(ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    low, high = ends
+    step = jnp.maximum((high - low) // WAYS, 1)
+    trials = [low + jnp.minimum(step * i, high - low) for i in range(1, WAYS)]
+    for trial, more in zip(trials, enough(trials)):
+      low = jnp.where(more, trial, low)
+      high = jnp.where(more, high, jnp.minimum(high, trial))
+    return low, high
+
+  return jax.lax.while_loop(
+    lambda ends: (ends[1] - ends[0] > 1).any(), body, (low, high)
+  )[0]
+
+
+def _guess(
+  leaves: Sequence[jax.Array], k: counts.Count
+) -> tuple[jax.Array, jax.Array]:
+  """Return words that the k-th largest lies between, from a sample."""
+  word = jnp.dtype(f"uint{8 * leaves[0].dtype.itemsize}")
+  most, entries = word.type(~word.type(0)), sum(x.size for x in leaves)
+  if entries < SAMPLED:
+    return jnp.zeros((), word), jnp.full((), most)
+  flat = [x.reshape(-1)[:: in_numpy.STRIDE] for x in leaves]
+  sample = jnp.sort(_word(jnp.concatenate(flat)))
+  share = (k.high * float(counts.BASE) + k.low) / entries
+  rank, size = share * sample.size, sample.size
+  margin = 6 * jnp.sqrt(rank * jnp.maximum(1 - share, 0)) + 6
+  first = jnp.floor(rank - margin).astype(jnp.int32)
+  last = jnp.ceil(rank + margin).astype(jnp.int32)
+  high = jnp.where(first < 0, most, sample[jnp.clip(size - 1 - first, 0)])
+  low = jnp.where(last >= size, 0, sample[jnp.clip(size - 1 - last, 0)])
+  return low.astype(word), high.astype(word)
+
+
+def _word(x: jax.Array) -> jax.Array:
+  """Map floats to unsigned integers of the same order."""
+  word = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+  bits = jax.lax.bitcast_convert_type(x, word)
+  top = word.type(1 << (8 * x.dtype.itemsize - 1))
+  return jnp.where(bits >= top, ~bits, bits | top)
+
+
+def _float(word: jax.Array, dtype: Any) -> jax.Array:
+  top = word.dtype.type(1 << (8 * word.dtype.itemsize - 1))
+  bits = jnp.where(word >= top, word ^ top, ~word)
+  return jax.lax.bitcast_convert_type(bits, dtype)
+
+
+@functools.partial(jax.jit, static_argnames="signed")
+def kth_largest(
+  leaves: Sequence[jax.Array], k: counts.Count, signed: bool = False
+) -> jax.Array:
+  """Return the k-th largest magnitude (or value) over one model's leaves.
+
+  >>> kth_largest([jnp.array([3.0, -5.0]), jnp.array(4.0)], counts.Count(0, 2))
+  Array(4., dtype=float32)
+  """
+  dtype = functools.reduce(jnp.promote_types, [x.dtype for x in leaves])
+  leaves = [x.astype(dtype) for x in leaves]
+  ranked = leaves if signed else [jnp.abs(x) for x in leaves]
+
+  def enough(trials: list[jax.Array]) -> list[jax.Array]:
+    tests = [functools.partial(reaches, trial) for trial in trials]
+    found = zip(*(counts.count(tests, leaf) for leaf in leaves))
+    return [counts.at_least(functools.reduce(counts.add, c), k) for c in found]
+
+  def reaches(trial: jax.Array, x: jax.Array) -> jax.Array:
+    return _word(x if signed else jnp.abs(x)) >= trial
+
+  return _float(_search(enough, *_guess(ranked, k)), dtype)
+
+
+def of_rows(x: jax.Array, k: Any) -> jax.Array:
+  """Return the k-th largest magnitude of each row, [..., 1] for [..., n].
+
+  Args:
+    x: a row is the last axis.
+    k: an integer from 1 to n, concrete or traced.
+
+  >>> of_rows(jnp.array([[1.0, -2.0], [4.0, 3.0]]), 2).tolist()
+  [[1.0], [3.0]]
+  """
+  if in_numpy.seen(x) and concrete.on_host(x) and trees.concrete(k):
+    place = x.shape[-1] - int(k)
+    found = np.partition(np.abs(np.asarray(x)), place, axis=-1)
+    return jnp.asarray(found[..., place, None])
+  return _kth_of_rows(x, jnp.asarray(k, jnp.int32))
+
+
+@jax.jit
+def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
+  words = _word(jnp.abs(x))
+
+  def enough(trials: list[jax.Array]) -> list[jax.Array]:
+    found = counts.sums([words >= trial for trial in trials], axis=-1)
+    return [count[..., None] >= k for count in found]
+
+  low = jnp.zeros((*x.shape[:-1], 1), words.dtype)
+  return _float(_search(enough, low, ~low), x.dtype)
+
+
+def measures(
+  rank: in_numpy.Rank, of: Ranked | None = None, signed: bool = False
+) -> tuple[Measure, Measure, Measure]:
+  """Return the folds over leaves that yield the k-th largest of a tree, [M].
+
+  A sample brackets it, a second pass counts, and a third one runs only where
+  the sample misled.  Traced leaves skip the first.
+
+  Args:
+    rank: k, from the number of entries in all.
+    of: what is ranked, from `(x, at)`; x itself by default.
+    signed: rank values instead of magnitudes.
+  """
+
+  def thinned(x: jax.Array, at: At) -> Any:
+    return in_numpy.thin(of(x, at) if of else x)
+
+  def sample(state: Any, item: Any) -> Any:
+    values, shape = item[0]
+    if state is None or not in_numpy.seen(values):
+      return None
+    return [*state, (np.asarray(values), math.prod(map(int, shape)))]
+
+  def bracket(state: Any) -> Any:
+    return in_numpy.bracket(state, rank, signed) if state else None
+
+  def collect(state: Any, item: Any) -> Any:
+    x, (ends, leaves) = item[0], state
+    if not isinstance(ends, in_numpy.Bracket):
+      return ends, [*leaves, x]
+    rows = np.asarray(x) if concrete.on_host(x) else x
+    parts = zip(rows, ends.low, ends.high)
+    return ends, [*leaves, [in_numpy.find(*part, signed) for part in parts]]
+
+  def threshold(state: Any) -> Any:
+    ends, leaves = state
+    if not leaves:
+      return None
+    if isinstance(ends, in_numpy.Bracket):
+      return in_numpy.choose(ends, leaves, signed)
+    k = rank(sum(x[0].size for x in leaves))
+    return jax.vmap(lambda xs: kth_largest(xs, k, signed))(leaves)
+
+  def begin(known: Any) -> Any:
+    return None if isinstance(known, np.ndarray) else (known, [])
+
+  def again(known: Any) -> Any:
+    return (known, []) if isinstance(known, in_numpy.Bracket) else None
+
+  return (
+    Measure(lambda _: [], sample, bracket, thinned),
+    Measure(begin, collect, threshold, of, pieces=True),
+    Measure(again, collect, threshold, of, pieces=True),
+  )
+
+
+def of_leaf(x: jax.Array, density: Any) -> jax.Array:
+  """Return the k-th largest magnitude of each model's leaf, [M].
+
+  >>> of_leaf(jnp.array([[1.0, -2.0], [4.0, 3.0]]), 0.5).tolist()
+  [2.0, 4.0]
+  """
+  return through(measures(lambda n: counts.kept(density, n)), x)

@@ -1,0 +1,1 @@
+"""What a merge did, as tables, figures and warnings."""

@@ -1,0 +1,1 @@
+"""Curvature: Hessian, Gauss-Newton and Fisher as operators, with spectra."""

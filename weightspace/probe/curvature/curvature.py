@@ -1,0 +1,244 @@
+"""Curvature matrices of a loss: Hessian, Gauss-Newton, Fisher, empirical.
+
+With l_n the loss of example n and z_n the outputs of the network:
+
+| operator | matrix | |
+| --- | --- | --- |
+| hessian | mean_n d2 l_n / dw2 | may be indefinite |
+| ggn | mean_n J_n' (d2 l_n / dz2) J_n | the Hessian less sum_c dl/dz_c d2z_c |
+| fisher | mean_n J_n' E_y[g g'] J_n, y from the model | = ggn for softmax |
+| empirical_fisher | mean_n g_n g_n', true labels | neither of them |
+
+Each is a mean over examples: of one batch held on the device with everything
+that does not depend on the vector kept (default), of blocks of it that are
+linearised again in every product (`batch_size`), or of a stream (`streamed`).
+
+>>> data = {"x": jnp.array([[1.0], [3.0]]), "y": jnp.array([0.0, 1.0])}
+>>> def loss(w, d): return 0.5 * (d["x"] @ w - d["y"]) ** 2
+>>> [f(loss, jnp.ones(1), data)(jnp.ones(1)).item() for f in (hessian, ggn)]
+[5.0, 5.0]
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import objectives, trees
+from weightspace.probe.curvature import operators, products
+from weightspace.probe.curvature.operators import Operator, Product
+from weightspace.probe.functions import outputs
+from weightspace.types import Apply, Data, Loss, Params
+
+
+def hessian(
+  loss: Loss,
+  params: Params,
+  data: Data,
+  *,
+  only: Sequence[str] | None = None,
+  mask: Params | None = None,
+  batch_size: int | None = None,
+  weights: Any = None,
+) -> Operator:
+  """Return the Hessian of the mean loss, as an operator.
+
+  H v = d/dt grad L(w + t v): the gradient is linearised once and reused.  ReLU
+  kinks count as flat.  For a model with BatchNorm, close the loss over its
+  statistics (evaluation mode), or the batch itself is differentiated through.
+
+  Args:
+    loss: `loss(params, data)`, one number or one per example [N].
+    params: one model; integer leaves are left alone.
+    data: a pytree, [N, ...] where the loss is per example.
+    only: paths or their beginnings: the diagonal block of these layers.
+    mask: a prefix tree of booleans, or arrays shaped as leaves: the block of
+      these parameters.
+    batch_size: examples linearised at a time, again in every product: less
+      memory, 1.7 times the work; exact for any size.  The last block is filled
+      up and its filling weighs 0.
+    weights: [N] of the examples, 0 for padding.
+
+  Returns:
+    Operator on trees like `params`, with float32 (or wider) vectors.
+
+  Raises:
+    ValueError: for a loss that is neither a number nor [N], NaN parameters, a
+      `only` or `mask` that does not fit.
+
+  >>> product = hessian(lambda w, a: w @ a @ w, jnp.zeros(2), jnp.eye(2))
+  >>> product(jnp.array([1.0, 2.0])).tolist()
+  [2.0, 4.0]
+
+  Pearlmutter 1994, https://doi.org/10.1162/neco.1994.6.1.147.
+  """
+  where = dict(only=only, mask=mask, batch_size=batch_size, weights=weights)
+  made = products.Hessian(loss)
+  return _build(made, "hessian", loss, params, data, **where)
+
+
+def ggn(
+  loss: Any,
+  params: Params,
+  data: Data,
+  *,
+  apply: Apply | None = None,
+  **where: Any,
+) -> Operator:
+  """Return the generalised Gauss-Newton matrix, mean_n J_n' (d2l/dz2) J_n.
+
+  Args:
+    loss: `loss(params, data)`, whose outputs z are read off its jaxpr: what it
+      has computed at the last use of a parameter (`probe.outputs`).  Or, with
+      `apply`, `loss(outputs, y)` on data {"x", "y"}.
+    params: one model.
+    data: as in `hessian`.
+    apply: `apply(params, x) -> outputs`, where the outputs are not those.
+    **where: only, mask, batch_size and weights of `hessian`.
+
+  Returns:
+    Operator; positive semi-definite for a criterion convex in z.
+
+  Raises:
+    ValueError: as `hessian`.
+
+  >>> def loss(w, x): return (x * w[0] * w[1] - 1.0) ** 2
+  >>> w, x = jnp.array([1.0, 1.0]), jnp.array([1.0])
+  >>> ggn(loss, w, x)(w).tolist(), hessian(loss, w, x)(w).tolist()
+  ([4.0, 4.0], [4.0, 4.0])
+
+  Schraudolph 2002, https://doi.org/10.1162/08997660260028683.
+  """
+  whole = loss
+  if apply is not None:
+    head, tail = outputs.given(apply, loss)
+
+    def whole(params: Params, data: Data) -> jax.Array:
+      return tail(head(params, data), data)
+
+  made = products.Ggn(loss, apply)
+  return _build(made, "ggn", whole, params, data, **where)
+
+
+def fisher(
+  apply: Apply,
+  params: Params,
+  data: Data,
+  likelihood: str = "categorical",
+  **where: Any,
+) -> Operator:
+  """Return the exact Fisher matrix: labels as the model itself would draw.
+
+  Args:
+    apply: `apply(params, x) -> outputs` [N, ..., C].
+    params: one model.
+    data: {"x": [N, ...]}; "y" is not looked at.
+    likelihood: "categorical" (outputs are logits) or "gaussian" (unit
+      variance).
+    **where: only, mask, batch_size and weights of `hessian`.
+
+  Raises:
+    ValueError: for another likelihood, or as `hessian`.
+
+  >>> data = {"x": jnp.ones((1, 1))}
+  >>> product = fisher(lambda p, x: x @ p, jnp.zeros((1, 2)), data)
+  >>> product(jnp.array([[1.0, 0.0]])).tolist()
+  [[0.25, -0.25]]
+
+  Martens 2020, https://arxiv.org/abs/1412.1193.
+  """
+  if likelihood not in ("categorical", "gaussian"):
+    raise ValueError(
+      f"likelihood: {likelihood!r}, expected 'categorical' or 'gaussian'"
+    )
+
+  def each(params: Params, data: Data) -> jax.Array:
+    z = apply(params, data["x"])
+    return z.reshape(len(z), -1).sum(1).astype(jnp.float32)
+
+  made = products.Fisher(apply, likelihood)
+  return _build(made, "fisher", each, params, data, **where)
+
+
+def empirical_fisher(
+  loss: Loss,
+  params: Params,
+  data: Data,
+  **where: Any,
+) -> Operator:
+  """Return mean_n g_n g_n', the uncentred covariance of the gradients.
+
+  Args:
+    loss: `loss(params, data)`, one per example [N].
+    params: one model.
+    data: as in `hessian`.
+    **where: only, mask, batch_size and weights of `hessian`.
+
+  Raises:
+    ValueError: for a loss that is one number, or as `hessian`.
+
+  >>> product = empirical_fisher(lambda w, x: w * x, jnp.ones(()), jnp.ones(3))
+  >>> product(jnp.array(2.0)).item()
+  2.0
+
+  How it differs from the Fisher: Kunstner et al. 2019,
+  https://arxiv.org/abs/1905.12558.
+  """
+  count = objectives.examples(loss, params, data, "empirical_fisher")
+  if count is None:
+    raise ValueError("empirical_fisher: needs a loss that returns [N]")
+  made = products.Empirical(loss)
+  return _build(made, "empirical_fisher", loss, params, data, **where)
+
+
+def _build(
+  open_: Callable[..., Product],
+  what: str,
+  loss: Loss,
+  params: Params,
+  data: Data,
+  *,
+  only: Sequence[str] | None = None,
+  mask: Params | None = None,
+  batch_size: int | None = None,
+  weights: Any = None,
+) -> Operator:
+  """Check all that an operator is made of, cut the data, and return it."""
+  trees.check_finite(params, what)
+  count = objectives.examples(loss, params, data, what)
+  share = np.ones(count or 1, np.float32) / (count or 1)
+  if weights is not None:
+    own = objectives.check_weights(weights, count, what)
+    share = np.asarray(own / own.sum())
+  part, kept = operators.select(params, only, mask, what)
+  if batch_size is None:
+    given = jax.tree.map(lambda x: jnp.asarray(x)[None], (data, share))
+  else:
+    given = _blocks(data, share, count, batch_size, what)
+  return Operator(params, given, kept, open_, part, symmetric=True)
+
+
+def _blocks(
+  data: Data, share: np.ndarray, count: int | None, size: int, what: str
+) -> tuple[Data, jax.Array]:
+  """Return data [K, B, ...] and weights [K, B], the last block filled up."""
+  lengths = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
+  total = count or (next(iter(lengths)) or (0,))[0] if lengths else 0
+  if len(lengths) != 1 or not 1 <= size <= total:
+    raise ValueError(
+      f"{what}: batch_size is {size} for data with leading axes"
+      f" {sorted(lengths)}, expected 1 to N of [N, ...]"
+    )
+  if count is None and total % size:
+    raise ValueError(
+      f"{what}: batches of {size} of {total} examples are not equal, expected a"
+      " loss that returns [N]"
+    )
+  index = np.arange(-(-total // size) * size).reshape(-1, size)
+  spread = share if count else np.full(total, 1 / total, np.float32)
+  at = np.minimum(index, total - 1)
+  weights = np.where(index < total, spread[at], np.float32(0))
+  blocks = jax.tree.map(lambda x: jnp.asarray(x)[at], data)
+  return blocks, jnp.asarray(weights)

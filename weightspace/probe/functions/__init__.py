@@ -1,0 +1,1 @@
+"""Functions compared by what they put out: predictions and representations."""

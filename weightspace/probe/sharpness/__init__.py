@@ -1,0 +1,1 @@
+"""Sharpness by its definitions: worst cases, averages, boxes, Langevin."""

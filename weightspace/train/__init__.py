@@ -1,0 +1,19 @@
+"""Training of populations: one loop for a model or for a Stack of them.
+
+A population is trained as one program, shared over devices, saved within a
+stage and resumed on any devices.
+
+>>> import weightspace as ws
+>>> ws.train.fit_population.__name__
+'fit_population'
+"""
+
+from weightspace.train.loop import Fitted, fit, fit_population
+from weightspace.train.resume import Checkpoint
+
+__all__ = [
+  "Checkpoint",
+  "Fitted",
+  "fit",
+  "fit_population",
+]
