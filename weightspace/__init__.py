@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     match,
     merge,
     models,
+    parametrize,
     probe,
     report,
     statistics,
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 _ROOMS = {"average", "match", "probe", "statistics"}
 _ROOMS |= {"checkpoints", "data", "intervals", "losses", "means"}
-_ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
+_ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
+_ROOMS |= {"train", "trees"}
 _ROOMS |= {"jaxpr", "search", "symmetry", "types"}
 _MOVED = {"graph": "weightspace.jaxpr.graph"}  # names that stay public
 _PATHS = {"along", "barrier", "line"}
@@ -66,6 +68,7 @@ __all__ = [
   "match",
   "merge",
   "models",
+  "parametrize",
   "probe",
   "report",
   "stack",
