@@ -11,6 +11,7 @@ tree.  Kernels of convolutions and of attention are seen as matrices.
 (True, (4, 3))
 """
 
+import dataclasses
 import fnmatch
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +174,7 @@ def detach(tree: Params) -> Params:
     if isinstance(x, Shaped):
       inner = bare(x.inner)
       if leaf.is_leaf(inner):
-        return x.replace(inner=inner)
+        return dataclasses.replace(x, inner=inner)
       return inner.reshape(x.shape)
     return x
 
@@ -202,7 +203,7 @@ def merge(tree: Params) -> Params:
       raise ValueError(
         f"merge: the base is a {type(x.base).__name__}, expected an array"
       )
-    return x.replace(base=x.value(), merged=True)
+    return dataclasses.replace(x, base=x.value(), merged=True)
 
   return _each_change(one, tree)
 
@@ -229,7 +230,7 @@ def _unmerged(x: Changed) -> Changed:
     raise ValueError(
       f"unmerge: a {type(x.change).__name__} has no kernel_of, keep the base"
     )
-  return x.replace(base=x.change.kernel_of(x.base), merged=False)
+  return dataclasses.replace(x, base=x.change.kernel_of(x.base), merged=False)
 
 
 def _each_change(
@@ -239,7 +240,7 @@ def _each_change(
     if isinstance(x, Changed):
       return function(x)
     if isinstance(x, Shaped) and isinstance(x.inner, Changed):
-      return x.replace(inner=function(x.inner))
+      return dataclasses.replace(x, inner=function(x.inner))
     return x
 
   return leaf.map_leaves(at, tree)
