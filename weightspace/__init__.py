@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     average,
     checkpoints,
     data,
+    generate,
     intervals,
     losses,
     match,
     merge,
     models,
-    parametrize,
     probe,
     report,
     statistics,
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 _ROOMS = {"average", "match", "probe", "statistics"}
 _ROOMS |= {"checkpoints", "data", "intervals", "losses", "means"}
-_ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
-_ROOMS |= {"train", "trees"}
-_ROOMS |= {"jaxpr", "search", "symmetry", "types"}
+_ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
+_ROOMS |= {"generate", "jaxpr", "search", "symmetry", "types"}
 _MOVED = {"graph": "weightspace.jaxpr.graph"}  # names that stay public
 _PATHS = {"along", "barrier", "line"}
 
@@ -62,13 +61,13 @@ __all__ = [
   "checkpoints",
   "data",
   "fingerprint",
+  "generate",
   "intervals",
   "line",
   "losses",
   "match",
   "merge",
   "models",
-  "parametrize",
   "probe",
   "report",
   "stack",

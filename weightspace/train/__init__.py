@@ -9,11 +9,16 @@ stage and resumed on any devices.
 """
 
 from weightspace.train.loop import Fitted, fit, fit_population
+from weightspace.train.projected_descent import adamp, sgdp
+from weightspace.train.radial_projection import project_radial
 from weightspace.train.resume import Checkpoint
 
 __all__ = [
   "Checkpoint",
   "Fitted",
+  "adamp",
   "fit",
   "fit_population",
+  "project_radial",
+  "sgdp",
 ]

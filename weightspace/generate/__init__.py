@@ -1,0 +1,38 @@
+"""Weights as data, and data from weights.
+
+A population is a Stack; as a matrix it can be modelled, and samples of the
+model are models again.  A training trajectory is a Stack too, which synthetic
+data can be made to follow.
+
+>>> import jax.numpy as jnp
+>>> from weightspace import generate
+>>> rows, unflatten = generate.flatten({"w": jnp.array([[1.0], [3.0]])})
+>>> unflatten(rows.mean(0))["w"].tolist()
+[2.0]
+"""
+
+from weightspace.generate.consistency import consistency_loss, pseudo_huber
+from weightspace.generate.expert_trajectories import trajectory_distance
+from weightspace.generate.flattening import Basis, basis, flatten
+from weightspace.generate.noise_levels import (
+  karras_levels,
+  level_count,
+  lognormal_shares,
+)
+from weightspace.generate.selection import Best, best_of
+from weightspace.generate.weight_ascent import directed_ascent
+
+__all__ = [
+  "Basis",
+  "Best",
+  "basis",
+  "best_of",
+  "consistency_loss",
+  "directed_ascent",
+  "flatten",
+  "karras_levels",
+  "level_count",
+  "lognormal_shares",
+  "pseudo_huber",
+  "trajectory_distance",
+]
