@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     match,
     merge,
     models,
+    parametrize,
     probe,
     report,
     statistics,
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 _ROOMS = {"average", "match", "probe", "statistics"}
 _ROOMS |= {"checkpoints", "data", "intervals", "losses", "means"}
-_ROOMS |= {"merge", "mixes", "models", "paths", "report", "train", "trees"}
-_ROOMS |= {"generate", "jaxpr", "search", "symmetry", "types"}
+_ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
+_ROOMS |= {"generate", "train", "trees"}
+_ROOMS |= {"jaxpr", "search", "symmetry", "types"}
 _MOVED = {"graph": "weightspace.jaxpr.graph"}  # names that stay public
 _PATHS = {"along", "barrier", "line"}
 
@@ -68,6 +70,7 @@ __all__ = [
   "match",
   "merge",
   "models",
+  "parametrize",
   "probe",
   "report",
   "stack",

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 MAIN = '''
 """Sum the first whole numbers."""
 
-from experiments import app
+from experiments.run import app
 
 
 def main(run):
@@ -280,7 +280,7 @@ def test_a_line_that_does_not_fit_leaves_no_half(tmp_path):
   path = tmp_path / "metrics.jsonl"
   code = (
     "import pathlib, resource, signal\n"
-    "from experiments import runs\n"
+    "from experiments.run import runs\n"
     f"path = pathlib.Path({str(path)!r})\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"

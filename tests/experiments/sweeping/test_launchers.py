@@ -136,7 +136,7 @@ def test_a_bound_unit_dies_with_its_starter(tmp_path):
     [
       sys.executable,
       "-c",
-      "from experiments import jobs; import json, sys;"
+      "from experiments.sweeping import jobs; import json, sys;"
       "jobs.execute(jobs.Job(*json.loads(sys.argv[1])), bound=True)",
       json.dumps(job),
     ]

@@ -177,7 +177,7 @@ def test_two_launchers_do_not_run_a_unit_twice_at_once(tmp_path):
     [
       sys.executable,
       "-c",
-      "from experiments import jobs; import json, sys;"
+      "from experiments.sweeping import jobs; import json, sys;"
       "jobs.execute(jobs.Job(*json.loads(sys.argv[1])))",
       json.dumps(job),
     ]
@@ -203,7 +203,7 @@ def test_a_killed_launcher_leaves_its_unit_at_work(tmp_path):
     [
       sys.executable,
       "-c",
-      "from experiments import jobs; import json, sys;"
+      "from experiments.sweeping import jobs; import json, sys;"
       "jobs.execute(jobs.Job(*json.loads(sys.argv[1])))",
       json.dumps(job),
     ]
