@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from weightspace import trees
+from weightspace.symmetry import terms
 from weightspace.symmetry.axes import Axes, Perm, extent, free, parse, shape
 from weightspace.types import Params
 
@@ -44,7 +45,7 @@ def check_params(axes: Axes, params: Params, what: str) -> None:
         f"{what}: {path!r} has shape {sizes}, expected axes {patterns[path]!r}"
       )
     for axis, (term, n) in enumerate(zip(found, sizes)):
-      unknown = [w for w in _names(term) if w not in axes.sizes]
+      unknown = [w for w in names(term) if w not in axes.sizes]
       if unknown:
         raise ValueError(
           f"{what}: {path!r} names {unknown[0]!r}, which has no size"
@@ -58,9 +59,47 @@ def check_params(axes: Axes, params: Params, what: str) -> None:
         )
 
 
-def _names(term: Any) -> list[str]:
+def fitted(axes: Axes, params: Params, what: str) -> Axes:
+  """Return the axes with the sizes that parameters have.
+
+  A slice of a model has its axes at other sizes.  A name that never has an
+  axis, or a product with names that have one, to itself keeps its size.
+
+  Raises:
+    ValueError: at the first leaf that does not fit its pattern, or whose sizes
+      differ from those of another leaf.
+
+  >>> fitted(Axes({"w": "a"}, {"a": 3}, {}), {"w": np.ones(2)}, "take").sizes
+  {'a': 2}
+  """
+  patterns, sizes = trees.named(axes.tree), {}
+  shapes = {path: np.shape(leaf) for path, leaf in trees.named(params).items()}
+  pairs = [
+    (path, pair)
+    for path, lengths in shapes.items()
+    for pair in zip(parse(patterns.get(path, "")), lengths)
+  ]
+  for path, (term, n) in pairs:
+    if isinstance(term, str) and sizes.setdefault(term, n) != n:
+      raise ValueError(
+        f"{what}: {path!r} has {n} of {term!r}, expected {sizes[term]} as in"
+        " the leaves before"
+      )
+  for _, (term, n) in pairs:
+    inner = terms.factors(term)
+    unknown = [f for f in inner if isinstance(f, str) and f not in sizes]
+    if len(unknown) == 1 and all(isinstance(f, int | str) for f in inner):
+      rest = [f for f in inner if f != unknown[0]]
+      sizes[unknown[0]] = n // extent(terms.product(rest), sizes)
+  result = axes._replace(sizes=axes.sizes | sizes)
+  check_params(result, params, what)
+  return result
+
+
+def names(term: Any) -> list[str]:
+  """Return the names in a parsed term."""
   if isinstance(term, tuple):
-    return [name for part in term[0] for name in _names(part)]
+    return [name for part in term[0] for name in names(part)]
   return [term] if isinstance(term, str) else []
 
 

@@ -70,13 +70,15 @@ def move(xp: Any, x: Any, labels: Any, perm: Perm) -> Any:
 
 
 def take(xp: Any, x: Any, indices: Any, within: list[int], axis: int) -> Any:
-  """Return x with `axis` reordered, by a row of indices for each block."""
+  """Return x[indices] on an axis, by a row of indices for each block."""
   if not within:
     return xp.take(x, indices, axis=axis)
   first = (*within, axis)
   front = xp.moveaxis(x, first, range(len(first)))
-  rows, n = int(np.prod(front.shape[: len(within)])), front.shape[len(within)]
-  flat = xp.asarray(indices).reshape(rows, n) + n * np.arange(rows)[:, None]
-  merged = front.reshape(rows * n, *front.shape[len(first) :])
-  moved = xp.take(merged, flat.reshape(-1), axis=0).reshape(front.shape)
+  lead, n = front.shape[: len(within)], front.shape[len(within)]
+  count = int(np.prod(lead))
+  flat = xp.asarray(indices).reshape(count, -1) + n * np.arange(count)[:, None]
+  merged = front.reshape(count * n, *front.shape[len(first) :])
+  moved = xp.take(merged, flat.reshape(-1), axis=0)
+  moved = moved.reshape(*lead, flat.shape[1], *front.shape[len(first) :])
   return xp.moveaxis(moved, range(len(first)), first)

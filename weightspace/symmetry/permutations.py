@@ -14,6 +14,7 @@ blocks.
 
 import functools
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,29 +104,41 @@ def permute(axes: Axes, perm: Perm, tree: Any) -> Any:
   in blocks are ours.
   """
   checks.check_perm(axes, perm)
+  return on_copies(axes, tree, functools.partial(_permute, perm))
+
+
+def on_copies(axes: Axes, tree: Any, change: Callable[[Axes, Any], Any]) -> Any:
+  """Apply `change(axes, tree)` to parameters, and to all that lies beside them.
+
+  Args:
+    axes: from `trace_axes`.
+    tree: parameters, an optimiser state, or statistics, as in `permute`.
+    change: what is done with one copy, whose leaves have the axes' patterns.
+
+  >>> axes, halved = Axes({"w": "a"}, {"a": 2}, {}), lambda axes, t: t["w"] / 2
+  >>> on_copies(axes, [1.0, {"w": 4.0}], halved)
+  [1.0, 2.0]
+  """
   spec: Any = jax.tree.structure(axes.tree)
   if jax.tree.structure(tree) == spec:
-    return _permute(axes, perm, tree)
+    return change(axes, tree)
   parts = jax.tree.flatten(
     tree, is_leaf=lambda t: jax.tree.structure(t) == spec
   )
   one = jax.tree_util.treedef_is_leaf(spec)  # a count is a leaf too
-  found = [
+  copies = [
     jax.tree.structure(t) == spec and not (one and np.ndim(t) == 0)
     for t in parts[0]
   ]
-  if spec.num_leaves and any(found):
-    moved = [
-      _permute(axes, perm, t) if f else t for t, f in zip(parts[0], found)
-    ]
-    return jax.tree.unflatten(parts[1], moved)
+  if spec.num_leaves and any(copies):
+    changed = [change(axes, t) if c else t for t, c in zip(parts[0], copies)]
+    return jax.tree.unflatten(parts[1], changed)
   if not set(trees.names(axes.tree)).isdisjoint(trees.names(tree)):
-    return _permute(axes, perm, tree)  # other containers, or it does not fit
-  beside = checks.beside(axes, tree)
-  return _permute(axes._replace(tree=beside), perm, tree)
+    return change(axes, tree)  # other containers, or it does not fit
+  return change(axes._replace(tree=checks.beside(axes, tree)), tree)
 
 
-def _permute(axes: Axes, perm: Perm, tree: Any) -> Any:
+def _permute(perm: Perm, axes: Axes, tree: Any) -> Any:
   checks.check_params(axes, tree, "permute")
   patterns, traced = trees.named(axes.tree), not trees.concrete(perm)
 
@@ -149,7 +162,7 @@ def _moves(term: Any) -> bool:
   return not isinstance(term, int)
 
 
-def _rows(perm: Perm, name: str, indices: Any) -> tuple[Any, ...]:
+def block_places(perm: Perm, name: str, indices: Any) -> tuple[Any, ...]:
   """Return for each row of a result the row that its blocks come from."""
   xp: Any = jnp if not trees.concrete(perm) else np
   names = {base(n): n for n in perm}
@@ -171,7 +184,7 @@ def source_rows(perm: Perm, name: str, lead: tuple[int, ...]) -> np.ndarray:
   >>> source_rows({"h": np.array([1, 0])}, "h>d", (2,)).tolist()
   [1, 0]
   """
-  places = _rows(perm, name, np.empty((*lead, 1)))
+  places = block_places(perm, name, np.empty((*lead, 1)))
   if not places:
     return np.zeros(1, int)
   return np.ravel_multi_index([p[..., 0] for p in places], lead).ravel()
@@ -197,7 +210,10 @@ def compose(first: Perm, then: Perm) -> Perm:
   checks.check_alike(first, then)
   return {
     name: _xp(first, then).asarray(p)[
-      (*_rows(then, name, then[name]), _xp(first, then).asarray(then[name]))
+      (
+        *block_places(then, name, then[name]),
+        _xp(first, then).asarray(then[name]),
+      )
     ]
     for name, p in first.items()
   }
@@ -217,7 +233,7 @@ def invert(perm: Perm) -> Perm:
   inverse, xp = {}, _xp(perm)
   for name, p in perm.items():
     p = xp.asarray(p)
-    rows, back = _rows(perm, name, p), xp.argsort(p, axis=-1)
+    rows, back = block_places(perm, name, p), xp.argsort(p, axis=-1)
     if not rows:
       inverse[name] = back
       continue
