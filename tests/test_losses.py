@@ -100,3 +100,39 @@ def test_refused():
     losses.cross_entropy(logits[:, 0], jnp.zeros(4, int))
   with pytest.raises(ValueError, match=r"batch: has \['y'\], expected 'x'"):
     losses.of(lambda p, x: x, losses.accuracy)(None, {"y": LABELS})
+
+
+def test_soft_cross_entropy():
+  teacher, student = LOGITS, LOGITS[::-1] * 0.5
+  soft = losses.soft_cross_entropy
+  value = -(softmax(teacher) * np.log(softmax(student))).sum(-1).mean()
+  for function in (soft, jax.jit(soft)):
+    np.testing.assert_allclose(function(teacher, student), value, rtol=1e-5)
+  np.testing.assert_allclose(
+    soft(teacher, teacher), losses.entropy(teacher).mean(), rtol=1e-5
+  )
+  kl = jax.grad(lambda s: soft(teacher, s))
+  np.testing.assert_allclose(kl(teacher), 0, atol=1e-6)
+  expected = (softmax(student) - softmax(teacher)) / 12
+  np.testing.assert_allclose(kl(student), expected, atol=1e-6)
+  low = soft(teacher.astype(jnp.bfloat16), student.astype(jnp.bfloat16))
+  assert low.dtype == jnp.float32 and abs(low - value) < 0.05
+  with jax.enable_x64(True):
+    assert soft(np.zeros((1, 2)), np.zeros((1, 2))).dtype == jnp.float64
+
+
+def test_soft_cross_entropy_of_masked_logits():
+  masked = jnp.array([[0.0, 1.0, -jnp.inf]])
+  value, gradients = jax.value_and_grad(
+    lambda t, s: losses.soft_cross_entropy(t, s), (0, 1)
+  )(masked, masked)
+  np.testing.assert_allclose(value, losses.entropy(masked[:, :2])[0], 1e-6)
+  assert all(np.isfinite(g[0, :2]).all() for g in gradients)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3, 3), (3,), ()])
+def test_soft_cross_entropy_of_other_shapes(shape):
+  with pytest.raises(ValueError, match="soft_cross_entropy"):
+    losses.soft_cross_entropy(jnp.zeros((2, 3)), jnp.zeros(shape))
+  with pytest.raises(ValueError, match="expected both"):
+    losses.soft_cross_entropy(jnp.zeros(3), jnp.zeros(3))

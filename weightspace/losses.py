@@ -109,6 +109,43 @@ def entropy(logits: jax.Array, labels: Any = None) -> jax.Array:
   return _per_example(-(jnp.exp(logs) * logs).sum(-1))
 
 
+def soft_cross_entropy(
+  teacher_logits: jax.Array, student_logits: jax.Array
+) -> jax.Array:
+  """Return the mean of -sum_c softmax(teacher)_c log softmax(student)_c.
+
+  Its gradient by the student is that of the KL divergence; it is not zero but
+  the teacher's entropy where the two agree.
+
+  Args:
+    teacher_logits: [B, ..., C]; a gradient flows to them too, unless stopped.
+    student_logits: of the same shape.
+
+  Returns:
+    Scalar in nats, float32 or wider.
+
+  Raises:
+    ValueError: for logits of different shapes, or without classes.
+
+  >>> teacher = jnp.array([[0.0, 0.0]])
+  >>> soft_cross_entropy(teacher, jnp.array([[0.0, 0.0]])).round(4).item()
+  0.693...
+
+  Hinton et al. 2015, https://arxiv.org/abs/1503.02531, at temperature 1.
+  """
+  teacher, student = jnp.asarray(teacher_logits), jnp.asarray(student_logits)
+  if teacher.shape != student.shape or student.ndim < 2:
+    raise ValueError(
+      f"soft_cross_entropy: {teacher.shape} of the teacher and {student.shape}"
+      " of the student, expected both [B, ..., classes]"
+    )
+  dtype = jnp.promote_types(jnp.float32, student.dtype)
+  shares = jax.nn.softmax(teacher.astype(dtype))
+  logs = jax.nn.log_softmax(student.astype(dtype))
+  logs = jnp.where(shares > 0, logs, 0.0)  # logits of -inf: 0 log 0 is 0
+  return _per_example(-(shares * logs).sum(-1)).mean()
+
+
 def of(apply: Apply, metric: Metric) -> Loss:
   """Return loss(params, batch) = metric(apply(params, x), y), for each example.
 

@@ -8,7 +8,31 @@ parameters, so a supernet is a loss of slices, and a tie is a repeat.
 {'block_0': 1.0}
 """
 
+from weightspace.grow.children import draw_children, sandwich
 from weightspace.grow.depth import restack, spaced
+from weightspace.grow.entanglement import (
+  chosen,
+  darts,
+  drnas,
+  entangle,
+  search,
+)
+from weightspace.grow.inheritance import affinity, inherit
 from weightspace.grow.width import compose, sizes, take
 
-__all__ = ["compose", "restack", "sizes", "spaced", "take"]
+__all__ = [
+  "affinity",
+  "chosen",
+  "compose",
+  "darts",
+  "draw_children",
+  "drnas",
+  "entangle",
+  "inherit",
+  "restack",
+  "sandwich",
+  "search",
+  "sizes",
+  "spaced",
+  "take",
+]

@@ -73,6 +73,27 @@ def restack(params: Params, pattern: str, order: Order) -> Params:
   return replace(params, pattern, lambda found: _ordered(found, order))
 
 
+def count(params: Params, pattern: str) -> int:
+  """Return how many blocks fit a pattern, as in `restack`.
+
+  >>> count({"block_0": 1.0, "block_1": 2.0}, "block_*")
+  2
+  """
+  return len(numbers(params, pattern))
+
+
+def numbers(params: Params, pattern: str) -> list[int]:
+  """Return the numbers of the blocks that fit a pattern, in order."""
+  known: list[int] = []
+
+  def note(blocks: Blocks) -> Blocks:
+    known.extend(_known(blocks))
+    return blocks
+
+  replace(params, pattern, note)
+  return known
+
+
 class Stacked(NamedTuple):
   """Blocks as one tree whose leaves have a leading axis [blocks, ...]."""
 
@@ -176,11 +197,17 @@ def _rebuilt(tree: Any, items: dict[Any, Any]) -> Any:
   return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
 
 
+def _known(blocks: Blocks) -> list[int]:
+  """Return the numbers of blocks."""
+  if not isinstance(blocks, Stacked):
+    return list(blocks)
+  return list(range(np.shape(jax.tree.leaves(blocks.layers)[0])[0]))
+
+
 def _ordered(blocks: Blocks, order: Order) -> Blocks:
   """Return the blocks in an order, numbered from the first number on."""
   if isinstance(blocks, Stacked):
-    count = np.shape(jax.tree.leaves(blocks.layers)[0])[0]
-    places = _numbers(order, range(count))
+    places = _numbers(order, _known(blocks))
 
     def layer(x: Any) -> Any:
       xp: Any = np if isinstance(x, np.ndarray) else jnp
@@ -190,29 +217,29 @@ def _ordered(blocks: Blocks, order: Order) -> Blocks:
     return Stacked(jax.tree.map(layer, blocks.layers))
   if not trees.concrete(order):
     raise ValueError("restack: order is traced, expected numbers for names")
-  numbers = _numbers(order, list(blocks)).tolist()
-  _check_seams(blocks, numbers)
-  return {min(blocks) + k: blocks[n] for k, n in enumerate(numbers)}
+  chosen = _numbers(order, _known(blocks)).tolist()
+  _check_seams(blocks, chosen)
+  return {min(blocks) + k: blocks[n] for k, n in enumerate(chosen)}
 
 
 def _numbers(order: Order, known: Sequence[int]) -> Any:
   """Return the order as an array, its concrete numbers being known ones."""
   if not trees.concrete(order):
     return jnp.asarray(order)
-  numbers = np.asarray(order)
-  if numbers.ndim != 1 or not numbers.size:
+  chosen = np.asarray(order)
+  if chosen.ndim != 1 or not chosen.size:
     raise ValueError(
-      f"restack: order has shape {numbers.shape}, expected [n], n at least 1"
+      f"restack: order has shape {chosen.shape}, expected [n], n at least 1"
     )
-  if not np.issubdtype(numbers.dtype, np.integer):
-    raise ValueError(f"restack: order is {numbers.dtype}, expected integers")
-  for n in numbers.tolist():
+  if not np.issubdtype(chosen.dtype, np.integer):
+    raise ValueError(f"restack: order is {chosen.dtype}, expected integers")
+  for n in chosen.tolist():
     if n not in known:
       raise ValueError(
         f"restack: order holds {n}, expected numbers of {min(known)} to"
         f" {max(known)}"
       )
-  return numbers
+  return chosen
 
 
 def _check_seams(blocks: dict[int, Any], order: list[int]) -> None:
@@ -251,5 +278,5 @@ def _seams(kinds: dict[int, Any], order: list[int]) -> list[tuple[Any, Any]]:
 def _kind(block: Any) -> Any:
   """Return the structure, shapes and dtypes of a block."""
   leaves, structure = jax.tree.flatten(block)
-  kinds = tuple((np.shape(x), jnp.result_type(x)) for x in leaves)
+  kinds = tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
   return structure, kinds
