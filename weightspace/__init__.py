@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     average,
     checkpoints,
     data,
-    grow,
     generate,
+    grow,
     intervals,
     losses,
     match,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
   from weightspace.paths.path import along, barrier, line
 
 _ROOMS = {"average", "match", "probe", "statistics"}
-_ROOMS |= {"checkpoints", "data", "intervals", "losses", "means"}
+_ROOMS |= {"grow", "checkpoints", "data", "intervals", "losses", "means"}
 _ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
 _ROOMS |= {"generate", "train", "trees"}
 _ROOMS |= {"jaxpr", "search", "symmetry", "types"}
@@ -64,8 +64,8 @@ __all__ = [
   "checkpoints",
   "data",
   "fingerprint",
-  "grow",
   "generate",
+  "grow",
   "intervals",
   "line",
   "losses",

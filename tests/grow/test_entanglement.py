@@ -90,7 +90,9 @@ def test_linear_maps_of_the_mixture_are_mixtures_of_maps():
   expected = sum(w * y for w, y in zip(weights, maps))
   options = {"a": OPTIONS["a"]}
   mixed = grow.entangle(params, AXES, options, weights)
-  np.testing.assert_allclose(x @ mixed["w"] + mixed["b"][None], expected, atol=1e-5)
+  np.testing.assert_allclose(
+    x @ mixed["w"] + mixed["b"][None], expected, atol=1e-5
+  )
   gradient = jax.jacobian(
     lambda w: x @ grow.entangle(params, AXES, options, w)["w"]
   )(weights)

@@ -255,8 +255,8 @@ def _check_seams(blocks: dict[int, Any], order: list[int]) -> None:
   for seam in map(set, _seams(kinds, list(blocks))):
     near = [other for other in seams if other & seam]
     seams = [s for s in seams if s not in near] + [seam.union(*near)]
-  for place, seam in enumerate(_seams(kinds, order)):
-    if not any(seam[0] in s and seam[1] in s for s in seams):
+  for place, (end, start) in enumerate(_seams(kinds, order)):
+    if not any(end in s and start in s for s in seams):
       raise ValueError(
         f"restack: block {order[min(place, len(order) - 1)]} would"
         f" {_position(place, order)}, where no block of its shapes is now"

@@ -183,8 +183,9 @@ def compose(axes: Axes, first: Index, then: Index) -> Index:
   middle = axes._replace(sizes=axes.sizes | lengths)
   then = indices.checked(middle, then, True, False)
   indices.check_range(middle, then, False)
-  before = {n: indices.array(axes, first, n) for n in first | then}
-  after = {n: indices.array(middle, then, n) for n in first | then}
+  names = dict.fromkeys([*first, *then])
+  before = {n: indices.array(axes, first, n) for n in names}
+  after = {n: indices.array(middle, then, n) for n in names}
   return {n: _composed(middle, before[n], after, n) for n in before}
 
 

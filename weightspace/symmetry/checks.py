@@ -72,7 +72,8 @@ def fitted(axes: Axes, params: Params, what: str) -> Axes:
   >>> fitted(Axes({"w": "a"}, {"a": 3}, {}), {"w": np.ones(2)}, "take").sizes
   {'a': 2}
   """
-  patterns, sizes = trees.named(axes.tree), {}
+  patterns = trees.named(axes.tree)
+  sizes: dict[str, int] = {}
   shapes = {path: np.shape(leaf) for path, leaf in trees.named(params).items()}
   pairs = [
     (path, pair)
