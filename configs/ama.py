@@ -18,6 +18,15 @@ import ml_collections
 
 from configs import characters
 
+EXPERIMENT = "data_aware"
+CLAIM = "ama"
+REGISTERED = {
+  "statement": "At the same reward, ratios by part keep more likelihood of"
+  " text than one ratio.",
+  "paper": "Lin et al. 2024, Mitigating the alignment tax of RLHF,"
+  " https://arxiv.org/abs/2309.06256",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,9 +34,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.data == "source"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "Adaptive averaging between a model and its reward policy",
-      "paper": "Lin et al. 2024, Mitigating the alignment tax of RLHF,"
-      " https://arxiv.org/abs/2309.06256",
+      "paper": REGISTERED["paper"],
       "claim": "ama",
       "study": "tax",
       "pull": 10.0,

@@ -18,6 +18,15 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "data_aware"
+CLAIM = "atlas"
+REGISTERED = {
+  "statement": "A coefficient for each parameter array fits a new task from a"
+  " few examples better than one for each task vector, and beats the base.",
+  "paper": "Zhang et al. 2024, Knowledge composition using task vectors with"
+  " learned anisotropic scaling, https://arxiv.org/abs/2407.02880",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,10 +34,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.base.task.data == "digits"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "aTLAS: a new task from a few examples",
-      "paper": "Zhang et al. 2024, Knowledge composition using task"
-      " vectors with learned anisotropic scaling,"
-      " https://arxiv.org/abs/2407.02880",
+      "paper": REGISTERED["paper"],
       "claim": "atlas",
       "study": "few shot",
       "seen": 100 if tiny else 1000,

@@ -25,17 +25,25 @@ import ml_collections
 
 from configs import wise_ft
 
+EXPERIMENT = "wise_ft"
+CLAIM = "bang"
+REGISTERED = {
+  "statement": "Fine-tuned with mixup and label smoothing, the interpolated"
+  " model is at least as accurate out of distribution as WiSE-FT.",
+  "paper": "Lin et al. 2024, Spurious feature diversification improves"
+  " out-of-distribution generalization, https://arxiv.org/abs/2309.17230",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = wise_ft.get_config(arg)
   config.update(
     {
+      "registered": REGISTERED,
       "title": "BANG on shifted digits (accuracies in %)",
-      "paper": "Lin et al. 2024, Spurious feature diversification improves"
-      " out-of-distribution generalization, https://arxiv.org/abs/2309.17230",
-      "claim": "Fine-tuned with mixup and label smoothing, the interpolated"
-      " model is at least as accurate out of distribution as WiSE-FT.",
+      "paper": REGISTERED["paper"],
+      "claim": REGISTERED["statement"],
       "judge": "bang",
       "seeds": 2 if config.seeds == 2 else 10,
     }

@@ -16,6 +16,14 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "data_aware"
+CLAIM = "bench-data"
+REGISTERED = {
+  "statement": "Merges that look at data beat tuned task arithmetic, mean over"
+  " methods.",
+  "paper": "He et al. 2025, MergeBench, https://arxiv.org/abs/2505.10833",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -23,8 +31,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.base.task.data == "digits"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "MergeBench in small: the merges that look at data",
-      "paper": "He et al. 2025, MergeBench, https://arxiv.org/abs/2505.10833",
+      "paper": REGISTERED["paper"],
       "claim": "bench",
       "study": "methods",
       "seen": 64 if tiny else 256,

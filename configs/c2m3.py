@@ -17,7 +17,14 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = "Crisostomi et al. 2024, C2M3, https://arxiv.org/abs/2405.17897"
+EXPERIMENT = "rebasin"
+CLAIM = "c2m3"
+REGISTERED = {
+  "statement": "The mean of four models matched all at once is more accurate"
+  " than the mean of the same models each matched to the first.",
+  "paper": "Crisostomi et al. 2024, C2M3, https://arxiv.org/abs/2405.17897",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -28,11 +35,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.seeds = 2 if tiny else 10
   config.judge = "many"
   config.examples = 200 if tiny else 10_000
-  config.claim = (
-    "The mean of four models matched all at once is more accurate than the mean"
-    " of the same models each matched to the first."
-  )
+  config.claim = REGISTERED["statement"]
   config.cases.mlp.hidden = (12,) if tiny else (128, 128)
   config.members.count = 3 if tiny else 4
   config.methods = ("naive", "weights", "many")
+  config.registered = REGISTERED
   return config

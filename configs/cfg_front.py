@@ -18,6 +18,15 @@ import ml_collections
 
 from configs import characters
 
+EXPERIMENT = "data_aware"
+CLAIM = "cfg"
+REGISTERED = {
+  "statement": "Between a policy tuned for quality and one tuned for diversity"
+  " too, every mix lies above the line between them.",
+  "paper": "Cideron et al. 2024, Diversity-rewarded CFG distillation,"
+  " https://arxiv.org/abs/2410.06084",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,9 +34,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.data == "source"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "A front of quality and diversity by interpolation",
-      "paper": "Cideron et al. 2024, Diversity-rewarded CFG distillation,"
-      " https://arxiv.org/abs/2410.06084",
+      "paper": REGISTERED["paper"],
       "claim": "cfg",
       "study": "diversity",
       "guidance": 2.0,

@@ -16,6 +16,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "average"
+CLAIM = "data-diet"
+REGISTERED = {
+  "statement": "The barrier between children of one parent is larger on"
+  " examples of high EL2N, and falls the later they are spawned.",
+  "paper": "Paul et al. 2021, Deep learning on a data diet,"
+  " https://arxiv.org/abs/2107.07075",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -23,9 +32,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Barriers by example difficulty",
-      "paper": "Paul et al. 2021, Deep learning on a data diet,"
-      " https://arxiv.org/abs/2107.07075",
+      "paper": REGISTERED["paper"],
       "claim": "data_diet",
       "study": "data_diet",
       "seed": mode.seed,

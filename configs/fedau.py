@@ -18,6 +18,16 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "replicas"
+CLAIM = "fedau"
+REGISTERED = {
+  "statement": "Where some clients are seldom there, weights from their"
+  " intervals give a lower loss than averages that ignore who is missing.",
+  "paper": "Wang and Ji 2024, A lightweight method for tackling unknown"
+  " participation statistics in federated averaging,"
+  " https://arxiv.org/abs/2306.03401",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,10 +35,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Federated averaging with unknown participation",
-      "paper": "Wang and Ji 2024, A lightweight method for tackling unknown"
-      " participation statistics in federated averaging,"
-      " https://arxiv.org/abs/2306.03401",
+      "paper": REGISTERED["paper"],
       "claim": "fedau",
       "study": "participation",
       "seed": mode.seed,

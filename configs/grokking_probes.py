@@ -18,6 +18,17 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "landscape"
+CLAIM = "grokking-probes"
+REGISTERED = {
+  "statement": "On modular addition test accuracy passes 95 % after at least"
+  " three times the steps at which training accuracy passes 99 % (grokking),"
+  " and from there to here the local learning coefficient of the training loss"
+  " falls.",
+  "paper": "Power et al. 2022, Grokking: generalization beyond overfitting on"
+  " small algorithmic datasets, https://arxiv.org/abs/2201.02177",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,9 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Probes of grokking on modular addition",
-      "paper": "Power et al. 2022, Grokking: generalization beyond overfitting"
-      " on small algorithmic datasets, https://arxiv.org/abs/2201.02177",
+      "paper": REGISTERED["paper"],
       "study": "grokking",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

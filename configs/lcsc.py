@@ -18,6 +18,16 @@ import ml_collections
 
 from configs import characters
 
+EXPERIMENT = "average"
+CLAIM = "lcsc"
+REGISTERED = {
+  "statement": "Searched signed coefficients over checkpoints are below the"
+  " best EMA and the best checkpoint, on held-out text too.",
+  "paper": "Liu et al. 2024, Linear combination of saved checkpoints makes"
+  " consistency and diffusion models better,"
+  " https://arxiv.org/abs/2404.02241",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,10 +35,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.data == "source"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "Searched combinations of a language model's checkpoints",
-      "paper": "Liu et al. 2024, Linear combination of saved checkpoints makes"
-      " consistency and diffusion models better,"
-      " https://arxiv.org/abs/2404.02241",
+      "paper": REGISTERED["paper"],
       "claim": "lcsc",
       "study": "checkpoints",
       "seeds": 2 if tiny else 20,

@@ -16,10 +16,16 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = (
-  "Ito et al. 2024, Analysis of linear mode connectivity via permutation-based"
-  " weight matching, https://arxiv.org/abs/2402.04051"
-)
+EXPERIMENT = "rebasin"
+CLAIM = "lmc-singular"
+REGISTERED = {
+  "statement": "Weight matching lowers the distance of two models by less than"
+  " a quarter, aligns their leading singular directions, and takes most of the"
+  " barrier.",
+  "paper": "Ito et al. 2024, Analysis of linear mode connectivity via"
+  " permutation-based weight matching, https://arxiv.org/abs/2402.04051",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -29,11 +35,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.update({"title": "Why matching works", "paper": PAPER})
   config.judge, config.singular = "singular", True
   config.examples = 200 if tiny else 10_000
-  config.claim = (
-    "Weight matching lowers the distance of two models by less than a quarter,"
-    " aligns their leading singular directions, and takes most of the barrier."
-  )
+  config.claim = REGISTERED["statement"]
   config.cases.mlp.hidden = (12,) if tiny else (256, 256)
   config.methods = ("naive", "random", "weights")
   config.merges = ("mean",)
+  config.registered = REGISTERED
   return config

@@ -19,6 +19,15 @@ import ml_collections
 
 from configs import common, lmc_singular, rebasin
 
+EXPERIMENT = "rebasin"
+CLAIM = "lmc-straight"
+REGISTERED = {
+  "statement": "Two models matched to a third by weights are connected to each"
+  " other better than two that are matched to it straight-through.",
+  "paper": "Ito et al. 2024, Analysis of linear mode connectivity via"
+  " permutation-based weight matching, https://arxiv.org/abs/2402.04051",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
@@ -27,13 +36,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.update({"title": "Three models", "paper": lmc_singular.PAPER})
   config.judge, config.singular, config.others = "others", True, True
   config.examples = 200 if tiny else 10_000
-  config.claim = (
-    "Two models matched to a third by weights are connected to each other"
-    " better than two that are matched to it straight-through."
-  )
+  config.claim = REGISTERED["statement"]
   config.cases.mlp.hidden = (12,) if tiny else (128, 128)
   config.members.count = 3
   config.methods = ("naive", "straight-through", "weights")
   config.merges = ("mean",)
   config.straight = {"steps": 5 if tiny else 200, "rate": 0.1}
+  config.registered = REGISTERED
   return config

@@ -17,6 +17,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "data_aware"
+CLAIM = "mc-smoe"
+REGISTERED = {
+  "statement": "Aligning experts and weighing them by frequency each lower the"
+  " loss of the merged mixture; merged experts have a lower stable rank.",
+  "paper": "Li et al. 2024, Merge, then compress,"
+  " https://arxiv.org/abs/2310.01334",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -24,9 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "MC-SMoE: half the experts of a mixture",
-      "paper": "Li et al. 2024, Merge, then compress,"
-      " https://arxiv.org/abs/2310.01334",
+      "paper": REGISTERED["paper"],
       "claim": "moe",
       "study": "mixtures",
       "seed": mode.seed,

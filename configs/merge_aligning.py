@@ -23,6 +23,15 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-aligning"
+REGISTERED = {
+  "statement": "Aligning new classes leaves their mean norm equal to the old"
+  " ones', moves nothing else, and raises accuracy on old classes and on all.",
+  "paper": "Zhao et al. 2020, Maintaining discrimination and fairness in class"
+  " incremental learning, https://arxiv.org/abs/1911.07053",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -30,14 +39,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.seeds == 2
   data, old, new = config.base.task.data, (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
   config.title = "Weight aligning: five new digits after five old ones"
-  config.paper = (
-    "Zhao et al. 2020, Maintaining discrimination and fairness in class"
-    " incremental learning, https://arxiv.org/abs/1911.07053"
-  )
-  config.claim = (
-    "Aligning new classes leaves their mean norm equal to the old ones', moves"
-    " nothing else, and raises accuracy on old classes and on all."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "aligning"
   config.base.task = {"data": data, "classes": old}
   memory = {"classes": old, "examples": 20 if tiny else 100}
@@ -54,4 +57,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.seeds = 10
     config.base.examples = 10_000
     config.fine.update({"examples": 5000, "epochs": 10})
+  config.registered = REGISTERED
   return config

@@ -19,6 +19,14 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-bench-text"
+REGISTERED = {
+  "statement": "In one harness, a coefficient tuned on validation data never"
+  " lowers a method's validation accuracy, and raises test accuracy, mean over"
+  " methods.",
+  "paper": "He et al. 2025, MergeBench, https://arxiv.org/abs/2505.10833",
+}
 SPELLINGS = ("upper", "no vowels", "no spaces", "reversed", "rot13")
 NAMES = (
   "average",
@@ -58,4 +66,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.base.update({"examples": 20_000, "epochs": 1, "batch_size": 50})
     config.fine.update({"examples": 2500, "epochs": 1, "batch_size": 50})
     config.shown.update({"validation": 100, "test": 200})
+  config.registered = REGISTERED
   return config

@@ -24,20 +24,23 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-breadcrumbs"
+REGISTERED = {
+  "statement": "Breadcrumbs keeps exactly its share of every row, and experts"
+  " merged with it are no worse than by task arithmetic, at the same"
+  " coefficient or tuned alike.",
+  "paper": "Davari and Belilovsky 2024, Model Breadcrumbs,"
+  " https://arxiv.org/abs/2312.06795",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "Model Breadcrumbs and task arithmetic"
-  config.paper = (
-    "Davari and Belilovsky 2024, Model Breadcrumbs,"
-    " https://arxiv.org/abs/2312.06795"
-  )
-  config.claim = (
-    "Breadcrumbs keeps exactly its share of every row, and experts merged with"
-    " it are no worse than by task arithmetic, at the same coefficient or tuned"
-    " alike."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "breadcrumbs"
   names = ("average", "task arithmetic", "Breadcrumbs")
   config.methods = merge_bench.of(names)
@@ -46,4 +49,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.budget = 3 * config.budget
   config.counts = (2, *config.counts)
   config.probes = ("kept",)
+  config.registered = REGISTERED
   return config

@@ -19,21 +19,26 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-dare"
+REGISTERED = {
+  "statement": "Of a task vector 90 % can be dropped and rescaled at a loss of"
+  " at most 2 % of the expert's accuracy; of its weights it costs more than 20"
+  " %.",
+  "paper": "Yu et al. 2024, Language models are super Mario,"
+  " https://arxiv.org/abs/2311.03099",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "DARE: dropping entries of task vectors and of weights"
-  config.paper = (
-    "Yu et al. 2024, Language models are super Mario,"
-    " https://arxiv.org/abs/2311.03099"
-  )
-  config.claim = (
-    "Of a task vector 90 % can be dropped and rescaled at a loss of at most 2 %"
-    " of the expert's accuracy; of its weights it costs more than 20 %."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "dare"
   names = ("average", "task arithmetic", "DARE", "TIES", "DARE-TIES")
   config.methods = merge_bench.of(names)
   config.probes = ("drop",)
+  config.registered = REGISTERED
   return config

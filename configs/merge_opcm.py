@@ -22,21 +22,24 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-opcm"
+REGISTERED = {
+  "statement": "OPCM's state is constant in the number of models, what it adds"
+  " is orthogonal to what it has, its length is the mean task vector's, its"
+  " accuracy depends on the order by less than a point, and is above the"
+  " average, task arithmetic and TIES.",
+  "paper": "Tang et al. 2025, Merging models on the fly without retraining,"
+  " https://arxiv.org/abs/2501.09522",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "OPCM: experts merged as they arrive"
-  config.paper = (
-    "Tang et al. 2025, Merging models on the fly without retraining,"
-    " https://arxiv.org/abs/2501.09522"
-  )
-  config.claim = (
-    "OPCM's state is constant in the number of models, what it adds is"
-    " orthogonal to what it has, its length is the mean task vector's, its"
-    " accuracy depends on the order by less than a point, and is above the"
-    " average, task arithmetic and TIES."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "opcm"
   one = {"recipe": "opcm", "scale": 1.0, "tuned": False}
   orders = tuple(range(1, 3 if config.seeds == 2 else 6))
@@ -47,4 +50,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     **merge_bench.of(names),
   }
   config.probes = ("continual",)
+  config.registered = REGISTERED
   return config

@@ -20,19 +20,23 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-optmerge"
+REGISTERED = {
+  "statement": "The interaction loss of task vectors falls throughout the"
+  " optimisation, and OptMerge of three experts is not below task arithmetic.",
+  "paper": "Wei et al. 2025, Unifying multimodal large language model"
+  " capabilities and modalities via model merging,"
+  " https://arxiv.org/abs/2505.19892",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "OptMerge and task arithmetic on three tasks"
-  config.paper = (
-    "Wei et al. 2025, Unifying multimodal large language model capabilities"
-    " and modalities via model merging, https://arxiv.org/abs/2505.19892"
-  )
-  config.claim = (
-    "The interaction loss of task vectors falls throughout the optimisation,"
-    " and OptMerge of three experts is not below task arithmetic."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "optmerge"
   tasks = config.tasks.to_dict()
   config.tasks = dict(list(tasks.items())[:3])
@@ -40,4 +44,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   names = ("average", "task arithmetic", "TIES", "OptMerge")
   config.methods = merge_bench.of(names)
   config.probes = ("descent",)
+  config.registered = REGISTERED
   return config

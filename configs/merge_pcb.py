@@ -20,20 +20,24 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-pcb"
+REGISTERED = {
+  "statement": "Merging two experts of split digits, PCB is above TIES without"
+  " validation data, and less than a point below it with tuned"
+  " coefficients.",
+  "paper": "Du et al. 2024, Parameter competition balancing for model merging,"
+  " https://arxiv.org/abs/2410.02396",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   data = config.base.task.data
   config.title = "PCB-Merging and TIES on split digits"
-  config.paper = (
-    "Du et al. 2024, Parameter competition balancing for model merging,"
-    " https://arxiv.org/abs/2410.02396"
-  )
-  config.claim = (
-    "Merging two experts of split digits, PCB is above TIES without validation"
-    " data, and less than a point below it with tuned coefficients."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "pcb"
   config.head = "Dense_2/*"
   config.base.task = {"data": "digits" if data == "digits" else "notmnist"}
@@ -46,4 +50,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.seeds = 2 if data == "digits" else 10
   names = ("average", "task arithmetic", "TIES", "PCB")
   config.methods = merge_bench.of(names)
+  config.registered = REGISTERED
   return config

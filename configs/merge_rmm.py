@@ -22,21 +22,25 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-rmm"
+REGISTERED = {
+  "statement": "The squared error of p basis vectors is that of the discarded"
+  " singular values, zero with one for each model; with half as many, adapters"
+  " keep more over one averaged model than they lose.",
+  "paper": "Reversible model merging for low-rank weights, 2025,"
+  " https://arxiv.org/abs/2510.14163",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "Reversible merging of eight adapters"
-  config.paper = (
-    "Reversible model merging for low-rank weights, 2025,"
-    " https://arxiv.org/abs/2510.14163"
-  )
-  config.claim = (
-    "The squared error of p basis vectors is that of the discarded singular"
-    " values, zero with one for each model; with half as many, adapters keep"
-    " more over one averaged model than they lose."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "rmm"
   config.methods = merge_bench.of(("average", "task arithmetic"))
   config.probes = ("reversible",)
+  config.registered = REGISTERED
   return config

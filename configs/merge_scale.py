@@ -21,6 +21,16 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-scale"
+REGISTERED = {
+  "statement": "The gap of merged models to their experts shrinks with the"
+  " width and with the strength of the base, and the spread of methods with"
+  " the width.",
+  "paper": "Yadav et al. 2024, What matters for model merging at scale?,"
+  " https://arxiv.org/abs/2410.03617",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -28,14 +38,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.seeds == 2
   widths = (8, 32) if tiny else (32, 512)
   config.title = "Merging by width, strength of the base and number of experts"
-  config.paper = (
-    "Yadav et al. 2024, What matters for model merging at scale?,"
-    " https://arxiv.org/abs/2410.03617"
-  )
-  config.claim = (
-    "The gap of merged models to their experts shrinks with the width and with"
-    " the strength of the base, and the spread of methods with the width."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "scale"
   few = config.base.examples // 10
   rate = config.fine.learning_rate
@@ -58,4 +62,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.update({"budget": 3 if tiny else 10})
   if not tiny:
     config.shown.update({"validation": 500, "test": 1000})
+  config.registered = REGISTERED
   return config

@@ -24,6 +24,16 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-signatures"
+REGISTERED = {
+  "statement": "Signatures extracted from other models raise accuracy on"
+  " corrupted images by more than five points at less than one on clean ones,"
+  " 80 % of it by the first layer alone, and those of one corruption are more"
+  " alike than those of two.",
+  "paper": "Cai et al. 2023, Robust weight signatures,"
+  " https://arxiv.org/abs/2302.12480",
+}
 CORRUPTIONS = {
   "contrast": 4,
   "gaussian_noise": 5,
@@ -37,16 +47,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = merge_bench.bed(arg)
   data = config.base.task.data
   config.title = "Robust weight signatures of corrupted digits"
-  config.paper = (
-    "Cai et al. 2023, Robust weight signatures,"
-    " https://arxiv.org/abs/2302.12480"
-  )
-  config.claim = (
-    "Signatures extracted from other models raise accuracy on corrupted images"
-    " by more than five points at less than one on clean ones, 80 % of it by"
-    " the first layer alone, and those of one corruption are more alike than"
-    " those of two."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "signatures"
   config.seeds = config.seeds if data == "digits" else 10
   tasks = {f"clean, {group}": {"data": data} for group in "ab"}
@@ -60,4 +62,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.methods = {}
   config.probes = ("signatures",)
   config.shallow = ("Dense_0/*",)
+  config.registered = REGISTERED
   return config

@@ -21,19 +21,23 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge"
+CLAIM = "merge-ties"
+REGISTERED = {
+  "statement": "With coefficients tuned alike, TIES is above task arithmetic,"
+  " task arithmetic above the average, and the experts above all.",
+  "paper": "Yadav et al. 2023, TIES-Merging, https://arxiv.org/abs/2306.01708",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)
   config.title = "TIES, task arithmetic and the average of eight experts"
-  config.paper = (
-    "Yadav et al. 2023, TIES-Merging, https://arxiv.org/abs/2306.01708"
-  )
-  config.claim = (
-    "With coefficients tuned alike, TIES is above task arithmetic, task"
-    " arithmetic above the average, and the experts above all."
-  )
+  config.paper = REGISTERED["paper"]
+  config.claim = REGISTERED["statement"]
   config.judge = "ties"
   config.seeds = 2 if config.seeds == 2 else 10
   config.methods = merge_bench.of(("average", "task arithmetic", "TIES"))
+  config.registered = REGISTERED
   return config

@@ -23,6 +23,16 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "merge_transfer"
+CLAIM = "merge-transfer"
+REGISTERED = {
+  "statement": "What fine-tuning changed in one version of a base helps every"
+  " later version, and the less so the higher the barrier between the"
+  " fine-tuned models.",
+  "paper": "Lin et al. 2025, Efficient model development through fine-tuning"
+  " transfer, https://arxiv.org/abs/2503.20110",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -30,12 +40,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny, data = bench.seeds == 2, bench.base.task.data
   config = ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Fine-tuning transferred between versions of a base",
-      "paper": "Lin et al. 2025, Efficient model development through"
-      " fine-tuning transfer, https://arxiv.org/abs/2503.20110",
-      "claim": "What fine-tuning changed in one version of a base helps every"
-      " later version, and the less so the higher the barrier between the"
-      " fine-tuned models.",
+      "paper": REGISTERED["paper"],
+      "claim": REGISTERED["statement"],
       "seed": bench.seed,
       "seeds": bench.seeds,
       "model": bench.model.to_dict(),

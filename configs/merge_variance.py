@@ -24,6 +24,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "merge_variance"
+CLAIM = "merge-variance"
+REGISTERED = {
+  "statement": "The mean of N independent networks has 1/N of their variance, a"
+  " correction restores it, and gossip then learns sooner.",
+  "paper": "Vanishing variance problem in fully decentralized neural-network"
+  " systems, 2024, https://arxiv.org/abs/2404.04616",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -31,11 +40,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Gossip between models of independent starts",
-      "paper": "Vanishing variance problem in fully decentralized"
-      " neural-network systems, 2024, https://arxiv.org/abs/2404.04616",
-      "claim": "The mean of N independent networks has 1/N of their variance,"
-      " a correction restores it, and gossip then learns sooner.",
+      "paper": REGISTERED["paper"],
+      "claim": REGISTERED["statement"],
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,
       "model": {"name": "mlp", "hidden": (16,) if tiny else (128, 128, 128)},

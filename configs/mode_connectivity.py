@@ -19,6 +19,16 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "landscape"
+CLAIM = "mode-connectivity"
+REGISTERED = {
+  "statement": "Two networks from independent starts are joined by a quadratic"
+  " Bezier curve whose barrier in training loss is below a tenth of that on"
+  " the straight line, and its barrier in test error likewise below a fifth.",
+  "paper": "Garipov et al. 2018, Loss surfaces, mode connectivity, and fast"
+  " ensembling of DNNs, https://arxiv.org/abs/1802.10026",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
@@ -26,9 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Mode connectivity",
-      "paper": "Garipov et al. 2018, Loss surfaces, mode connectivity, and fast"
-      " ensembling of DNNs, https://arxiv.org/abs/1802.10026",
+      "paper": REGISTERED["paper"],
       "study": "connect",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

@@ -18,6 +18,13 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "soup"
+REGISTERED = {
+  "statement": "The uniform soup of members of equal quality is above the best"
+  " of them, chosen on the selection set.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,9 +32,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Model soups on handwritten digits",
-      "paper": "Wortsman et al. 2022, Model soups,"
-      " https://arxiv.org/abs/2203.05482",
+      "paper": REGISTERED["paper"],
       "claim": "uniform",
       "seed": mode.seed,
       "seeds": 2 if tiny else 10,

@@ -17,6 +17,15 @@ import ml_collections
 
 from configs import characters
 
+EXPERIMENT = "average"
+CLAIM = "mwa"
+REGISTERED = {
+  "statement": "Weighting checkpoints by training loss gives a lower loss than"
+  " their uniform mean and than the last one.",
+  "paper": "Parameter-efficient checkpoint merging via metrics-weighted"
+  " averaging, 2025, https://arxiv.org/abs/2504.18580",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -24,9 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.data == "source"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "Metrics-weighted checkpoints of a language model",
-      "paper": "Parameter-efficient checkpoint merging via metrics-weighted"
-      " averaging, 2025, https://arxiv.org/abs/2504.18580",
+      "paper": REGISTERED["paper"],
       "claim": "mwa",
       "study": "checkpoints",
       "examples": 400 if tiny else 4_800,

@@ -14,6 +14,16 @@ import ml_collections
 
 from configs import common, phases_digits
 
+EXPERIMENT = "phases"
+REGISTERED = {
+  "statement": "Over width and batch size: mode connectivity rises and the"
+  " trace of the Hessian falls with width; phases with and without barriers"
+  " are found; and averaging two networks from one start helps only where"
+  " their barrier is low.",
+  "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
+  " https://arxiv.org/abs/2504.18072",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
@@ -28,4 +38,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.train.update({"epochs": 30, "learning_rate": 0.1})
     config.curve.update({"steps": 400, "learning_rate": 0.1})
     config.hessian.update({"examples": 500, "steps": 12, "probes": 10})
+  config.registered = REGISTERED
   return config

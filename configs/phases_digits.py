@@ -20,6 +20,17 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "phases"
+CLAIM = "phases"
+REGISTERED = {
+  "statement": "Over width and batch size: mode connectivity rises and the"
+  " trace of the Hessian falls with width; phases with and without barriers"
+  " are found; and averaging two networks from one start helps only where"
+  " their barrier is low.",
+  "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
+  " https://arxiv.org/abs/2504.18072",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -27,9 +38,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Phases of MLPs on digits",
-      "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
-      " https://arxiv.org/abs/2504.18072",
+      "paper": REGISTERED["paper"],
       "seed": mode.seed,
       "seeds": 2 if tiny else 3,
       "data": "digits",

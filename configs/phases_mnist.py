@@ -13,6 +13,16 @@ import ml_collections
 
 from configs import common, phases_digits
 
+EXPERIMENT = "phases"
+REGISTERED = {
+  "statement": "Over width and batch size: mode connectivity rises and the"
+  " trace of the Hessian falls with width; phases with and without barriers"
+  " are found; and averaging two networks from one start helps only where"
+  " their barrier is low.",
+  "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
+  " https://arxiv.org/abs/2504.18072",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
@@ -25,4 +35,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.batches = (8, 16, 32, 64, 128, 256, 512, 1024)
     config.train.epochs = 30
     config.curve.update({"steps": 1000})
+  config.registered = REGISTERED
   return config

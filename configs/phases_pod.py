@@ -19,6 +19,14 @@ import ml_collections
 from configs import common, phases_digits
 
 EXPERIMENT = "phases"
+REGISTERED = {
+  "statement": "Over width and batch size: mode connectivity rises and the"
+  " trace of the Hessian falls with width; phases with and without barriers"
+  " are found; and averaging two networks from one start helps only where"
+  " their barrier is low.",
+  "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
+  " https://arxiv.org/abs/2504.18072",
+}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -36,6 +44,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.train.update({"epochs": 150, "learning_rate": 0.1})
     config.curve.update({"steps": 4000, "learning_rate": 0.1})
     config.hessian.update({"examples": 10_000, "steps": 30, "probes": 100})
+  config.registered = REGISTERED
   return config
 
 

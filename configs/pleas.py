@@ -16,7 +16,14 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = "Nasery et al. 2024, PLeaS, https://arxiv.org/abs/2407.02447"
+EXPERIMENT = "rebasin"
+CLAIM = "pleas"
+REGISTERED = {
+  "statement": "Layer-wise least squares after matching are more accurate than"
+  " the mean of the matched models.",
+  "paper": "Nasery et al. 2024, PLeaS, https://arxiv.org/abs/2407.02447",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -26,11 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.update({"title": "Layers by least squares", "paper": PAPER})
   config.judge = "least_squares"
   config.examples = 200 if tiny else 10_000
-  config.claim = (
-    "Layer-wise least squares after matching are more accurate than the mean of"
-    " the matched models."
-  )
+  config.claim = REGISTERED["statement"]
   config.cases.mlp.hidden = (12,) if tiny else (128, 128, 128)
   config.methods = ("naive", "activations")
   config.merges = ("mean", "REPAIR", "least squares")
+  config.registered = REGISTERED
   return config

@@ -22,7 +22,16 @@ import ml_collections
 
 from configs import common
 
-PAPER = "Ainsworth et al. 2023, Git Re-Basin, https://arxiv.org/abs/2209.04836"
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin"
+REGISTERED = {
+  "statement": "After weight matching less than a tenth of the loss barrier"
+  " between independently trained MLPs is left, and their mean is no worse"
+  " than they are; a random permutation removes none of it.",
+  "paper": "Ainsworth et al. 2023, Git Re-Basin,"
+  " https://arxiv.org/abs/2209.04836",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -32,11 +41,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   hidden = (16, 16) if tiny else (512, 512, 512)
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Git Re-Basin on MNIST MLPs",
       "paper": PAPER,
-      "claim": "After weight matching less than a tenth of the loss barrier"
-      " between independently trained MLPs is left, and their mean is no worse"
-      " than they are; a random permutation removes none of it.",
+      "claim": REGISTERED["statement"],
       "judge": "rebasin",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

@@ -26,12 +26,17 @@ import ml_collections
 
 from configs import common, rebasin
 
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin-lm"
+REGISTERED = {
+  "statement": "Matching by activations lowers the barrier between language"
+  " models trained apart; a random permutation does not.",
+  "paper": "Verma and Elbayad 2024, Merging text transformer models from"
+  " different initializations, https://arxiv.org/abs/2403.00986",
+}
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 FROZEN = EXPERIMENTS / "bench" / "frozen_library.txt"
-PAPER = (
-  "Verma and Elbayad 2024, Merging text transformer models from different"
-  " initializations, https://arxiv.org/abs/2403.00986"
-)
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -40,10 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "Git Re-Basin on language models", "paper": PAPER})
   config.judge = "control"
-  config.claim = (
-    "Matching by activations lowers the barrier between language models trained"
-    " apart; a random permutation does not."
-  )
+  config.claim = REGISTERED["statement"]
   lm = {"name": "lm", "heads": 4, "kv_heads": 2, "tied": False}
   lm |= {"vocab": 128, "layers": 1, "width": 16}
   if not tiny:
@@ -59,6 +61,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.merges = ("mean",)
   config.examples_of = 50 if tiny else 500
   config.points = 3 if tiny else 11
+  config.registered = REGISTERED
   return config
 
 

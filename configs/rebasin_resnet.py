@@ -19,7 +19,14 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403"
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin-resnet"
+REGISTERED = {
+  "statement": "New BatchNorm statistics raise the accuracy of the mean of"
+  " ResNets matched by activations.",
+  "paper": "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -28,10 +35,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "BatchNorm reset on ResNet20", "paper": PAPER})
   config.judge = "reset"
-  config.claim = (
-    "New BatchNorm statistics raise the accuracy of the mean of ResNets matched"
-    " by activations."
-  )
+  config.claim = REGISTERED["statement"]
   resnet = {"name": "resnet", "norm": "batch", "shortcut": 3}
   resnet |= {"depth": 8, "width": 0.25} if tiny else {"depth": 20, "width": 0.5}
   if not tiny:
@@ -46,4 +50,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.examples_of = 100 if tiny else 500
   config.statistics = 100 if tiny else 500
   config.points = 3 if tiny else 5
+  config.registered = REGISTERED
   return config

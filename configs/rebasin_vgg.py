@@ -22,7 +22,14 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403"
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin-vgg"
+REGISTERED = {
+  "statement": "REPAIR raises the accuracy of the mean of VGGs matched by"
+  " activations.",
+  "paper": "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -30,9 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
   config = rebasin.get_config(arg)
   config.update({"title": "REPAIR on a VGG", "paper": PAPER, "judge": "repair"})
-  config.claim = (
-    "REPAIR raises the accuracy of the mean of VGGs matched by activations."
-  )
+  config.claim = REGISTERED["statement"]
   vgg: dict[str, Any] = {"name": "vgg", "norm": "none", "pool": "mean"}
   vgg |= {"widths": (4, 8), "depths": (1, 1)}
   if not tiny:
@@ -47,4 +52,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.points = 3 if tiny else 11
   config.examples_of = 100 if tiny else 500
   config.statistics = 100 if tiny else 500
+  config.registered = REGISTERED
   return config

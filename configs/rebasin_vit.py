@@ -18,10 +18,15 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = (
-  "Verma and Elbayad 2024, Merging text transformer models from different"
-  " initializations, https://arxiv.org/abs/2403.00986"
-)
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin-vit"
+REGISTERED = {
+  "statement": "Matching the attention heads of two ViTs, with their inner"
+  " units, leaves a smaller barrier than matching all but the heads.",
+  "paper": "Verma and Elbayad 2024, Merging text transformer models from"
+  " different initializations, https://arxiv.org/abs/2403.00986",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -30,10 +35,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = rebasin.get_config(arg)
   config.update({"title": "Heads of a ViT", "paper": PAPER, "data": "digits"})
   config.judge, config.examples = "heads", 200 if tiny else 0
-  config.claim = (
-    "Matching the attention heads of two ViTs, with their inner units, leaves a"
-    " smaller barrier than matching all but the heads."
-  )
+  config.claim = REGISTERED["statement"]
   vit = {"name": "vit", "patch": 2, "heads": 2}
   vit |= {"width": 8, "layers": 1} if tiny else {"width": 32, "layers": 2}
   config.cases = {"vit": vit}
@@ -42,4 +44,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.members.adam = 0.003
   config.methods = ("naive", "random", "without heads", "weights")
   config.merges = ("mean",)
+  config.registered = REGISTERED
   return config

@@ -15,15 +15,22 @@ import ml_collections
 
 from configs import common, rebasin
 
+EXPERIMENT = "rebasin"
+CLAIM = "rebasin-width"
+REGISTERED = {
+  "statement": "The barrier left by weight matching is smaller in a wider MLP.",
+  "paper": "Ainsworth et al. 2023, Git Re-Basin,"
+  " https://arxiv.org/abs/2209.04836",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
   config = rebasin.get_config(arg)
+  config.registered = REGISTERED
   config.title = "Git Re-Basin by width"
-  config.claim = (
-    "The barrier left by weight matching is smaller in a wider MLP."
-  )
+  config.claim = REGISTERED["statement"]
   config.judge = "width"
   config.examples = 200 if tiny else 10_000
   config.methods = ("naive", "weights")

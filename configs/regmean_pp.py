@@ -17,6 +17,14 @@ import ml_collections
 
 from configs import merge_bench
 
+EXPERIMENT = "data_aware"
+CLAIM = "regmean-pp"
+REGISTERED = {
+  "statement": "In a deep network RegMean++, whose inputs come through the"
+  " merged layers, is above RegMean.",
+  "paper": "Nguyen et al. 2025, RegMean++, https://arxiv.org/abs/2508.03121",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -24,8 +32,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.base.task.data == "digits"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "RegMean through the merged layers of a deep network",
-      "paper": "Nguyen et al. 2025, RegMean++, https://arxiv.org/abs/2508.03121",
+      "paper": REGISTERED["paper"],
       "claim": "regmean_pp",
       "study": "methods",
       "seen": 64 if tiny else 256,

@@ -18,7 +18,14 @@ import ml_collections
 
 from configs import common, rebasin
 
-PAPER = "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403"
+EXPERIMENT = "rebasin"
+CLAIM = "repair-depth"
+REGISTERED = {
+  "statement": "REPAIR raises the accuracy of the mean of matched MLPs at"
+  " every depth.",
+  "paper": "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403",
+}
+PAPER = REGISTERED["paper"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -26,11 +33,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
   config = rebasin.get_config(arg)
   config.update({"title": "REPAIR by depth", "paper": PAPER, "judge": "repair"})
+  config.registered = REGISTERED
   config.seeds = 2 if tiny else 10
   config.examples = 200 if tiny else 10_000
-  config.claim = (
-    "REPAIR raises the accuracy of the mean of matched MLPs at every depth."
-  )
+  config.claim = REGISTERED["statement"]
   config.methods = ("naive", "activations")
   depths, width = ((1, 2), 16) if tiny else ((1, 3, 5, 8), 128)
   cases = {n: (width,) * (n + 1) for n in depths}

@@ -18,15 +18,22 @@ import ml_collections
 
 from configs import common, rebasin, repair_depth
 
+EXPERIMENT = "rebasin"
+CLAIM = "repair-width"
+REGISTERED = {
+  "statement": "REPAIR raises the accuracy of the mean of matched MLPs at"
+  " every width.",
+  "paper": "Jordan et al. 2023, REPAIR, https://arxiv.org/abs/2211.08403",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"
   config = repair_depth.get_config(arg)
+  config.registered = REGISTERED
   config.title = "REPAIR by width"
   config.seeds = 2 if tiny else 10
-  config.claim = (
-    "REPAIR raises the accuracy of the mean of matched MLPs at every width."
-  )
+  config.claim = REGISTERED["statement"]
   widths, depth = ((8, 16), 2) if tiny else ((32, 64, 128, 256), 6)
   return rebasin.sweep(config, "width", {n: (n,) * depth for n in widths})

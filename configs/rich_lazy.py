@@ -20,6 +20,17 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "landscape"
+CLAIM = "rich-lazy"
+REGISTERED = {
+  "statement": "At equal Frobenius norm a recurrent matrix of low initial rank"
+  " makes learning richer than one of full rank: it changes more, and its"
+  " tangent kernel and the hidden representations stay less aligned with those"
+  " of the start.",
+  "paper": "Liu et al. 2024, How connectivity structure shapes rich and lazy"
+  " learning in neural circuits, https://arxiv.org/abs/2310.08513",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -27,9 +38,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Rich and lazy learning by initial rank",
-      "paper": "Liu et al. 2024, How connectivity structure shapes rich and"
-      " lazy learning in neural circuits, https://arxiv.org/abs/2310.08513",
+      "paper": REGISTERED["paper"],
       "study": "lazy",
       "seed": mode.seed,
       "seeds": 2 if tiny else 20,

@@ -23,6 +23,14 @@ import ml_collections
 
 from configs import characters
 
+EXPERIMENT = "adapt"
+CLAIM = "salsa"
+REGISTERED = {
+  "statement": "A policy held to the soup of two fine-tuned models earns more"
+  " than one held to a single model, at one weight of the divergence.",
+  "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -30,8 +38,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = config.data == "source"
   config.update(
     {
+      "registered": REGISTERED,
       "title": "A soup as reference, on a character model",
-      "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+      "paper": REGISTERED["paper"],
       "claim": "salsa",
       "study": "policy",
       "seeds": 2 if tiny else 10,

@@ -18,6 +18,14 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "adapt"
+CLAIM = "salsa-bandit"
+REGISTERED = {
+  "statement": "The exact best policy held to the soup of two references earns"
+  " more than those held to one of them.",
+  "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -25,8 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "A soup as reference, on a bandit",
-      "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+      "paper": REGISTERED["paper"],
       "claim": "salsa_bandit",
       "study": "bandit",
       "seed": mode.seed,

@@ -16,6 +16,16 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "landscape"
+CLAIM = "sharpness-laws"
+REGISTERED = {
+  "statement": "At a minimum, for small radii rho, average, adaptive and"
+  " worst-case sharpness are rho^2 / 2 times the trace, the sum of H_ii w_i^2"
+  " and the top eigenvalue of the Hessian: ratios within 10 % of 1.",
+  "paper": "Andriushchenko et al. 2023, A modern look at the relationship"
+  " between sharpness and generalization, https://arxiv.org/abs/2302.07011",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -23,10 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Sharpness and the Hessian",
-      "paper": "Andriushchenko et al. 2023, A modern look at the relationship"
-      " between sharpness and generalization,"
-      " https://arxiv.org/abs/2302.07011",
+      "paper": REGISTERED["paper"],
       "study": "laws",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

@@ -17,6 +17,16 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "average"
+CLAIM = "signal-noise"
+REGISTERED = {
+  "statement": "Scores averaged over checkpoints have less noise and rank"
+  " recipes more often as a large test does.",
+  "paper": "Heineman et al. 2025, Signal and noise: a framework for reducing"
+  " uncertainty in language model evaluation,"
+  " https://arxiv.org/abs/2508.13144",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -24,10 +34,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Signal and noise of a small benchmark",
-      "paper": "Heineman et al. 2025, Signal and noise: a framework for"
-      " reducing uncertainty in language model evaluation,"
-      " https://arxiv.org/abs/2508.13144",
+      "paper": REGISTERED["paper"],
       "claim": "signal_noise",
       "study": "signal_noise",
       "seed": mode.seed,

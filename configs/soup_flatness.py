@@ -17,6 +17,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "landscape"
+CLAIM = "soup-flatness"
+REGISTERED = {
+  "statement": "The loss of a two-model soup less that of their logit ensemble"
+  " follows the approximation by flatness and confidence: over pairs the"
+  " correlation is above 0.8, and the sign agrees for more than 80 % of them.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -24,9 +33,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Soups, ensembles and flatness",
-      "paper": "Wortsman et al. 2022, Model soups,"
-      " https://arxiv.org/abs/2203.05482",
+      "paper": REGISTERED["paper"],
       "study": "soup",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

@@ -21,6 +21,11 @@ import ml_collections
 from configs import common, model_soups, search
 
 EXPERIMENT = "soup"
+REGISTERED = {
+  "statement": "The uniform soup of members of equal quality is above the best"
+  " of them, chosen on the selection set.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -40,6 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.start.update({"epochs": 30, "batch_size": 128})
     config.members.update({"epochs": 30, "batch_size": 128})
     config.learned.update({"epochs": 5, "batch_size": 512})
+  config.registered = REGISTERED
   return config
 
 

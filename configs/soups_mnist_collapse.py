@@ -17,6 +17,14 @@ import ml_collections
 
 from configs import common, model_soups
 
+EXPERIMENT = "soup"
+CLAIM = "soups-collapse"
+REGISTERED = {
+  "statement": "The average of members from independent starts collapses: it"
+  " falls more than ten points below them, behind a loss barrier.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
@@ -28,4 +36,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.members.hyper.update(same | {"weight_decay": (0.0, 0.0)})
   config = common.on_mnist(config, arg)
   config.members.epochs += config.start.epochs
+  config.registered = REGISTERED
   return config

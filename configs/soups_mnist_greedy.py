@@ -16,11 +16,20 @@ import ml_collections
 
 from configs import common, model_soups
 
+EXPERIMENT = "soup"
+CLAIM = "soups-greedy"
+REGISTERED = {
+  "statement": "On the selection set the greedy soup is never below the best"
+  " member.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = model_soups.get_config(arg)
   sweep = {"learning_rate": (0.005, 0.13), "noise": (0.05, 0.4)}
+  config.registered = REGISTERED
   config.title = "Model soups on MNIST: greedy selection in a sweep"
   config.claim = "greedy"
   config.members.hyper.update(sweep | {"weight_decay": (1e-6, 1e-3)})

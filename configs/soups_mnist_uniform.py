@@ -16,11 +16,20 @@ import ml_collections
 
 from configs import common, model_soups
 
+EXPERIMENT = "soup"
+CLAIM = "soups-uniform"
+REGISTERED = {
+  "statement": "The uniform soup of members of equal quality is above the best"
+  " of them, chosen on the selection set.",
+  "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = model_soups.get_config(arg)
   same = {"learning_rate": (0.1, 0.1), "noise": (0.3, 0.3)}
+  config.registered = REGISTERED
   config.title = "Model soups on MNIST: members of equal quality"
   config.members.hyper.update(same | {"weight_decay": (0.0, 0.0)})
   config.start.hyper.noise = (0.3, 0.3)

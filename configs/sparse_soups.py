@@ -19,6 +19,16 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "average"
+CLAIM = "sparse-soups"
+REGISTERED = {
+  "statement": "The average of retrained copies of a pruned network keeps the"
+  " mask and has a lower loss than the copies and than iterative magnitude"
+  " pruning.",
+  "paper": "Zimmer et al. 2024, Sparse model soups,"
+  " https://arxiv.org/abs/2306.16788",
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
@@ -26,9 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   tiny = mode.mode == "tiny"
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "Sparse model soups on digits",
-      "paper": "Zimmer et al. 2024, Sparse model soups,"
-      " https://arxiv.org/abs/2306.16788",
+      "paper": REGISTERED["paper"],
       "claim": "sparse_soups",
       "study": "sparse_soups",
       "seed": mode.seed,

@@ -25,6 +25,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "wise_ft"
+CLAIM = "wise-ft"
+REGISTERED = {
+  "statement": "Between a pre-trained and a fine-tuned model, the mean of in-"
+  " and out-of-distribution accuracy peaks inside (0, 1), and at alpha 0.5"
+  " without tuning it is above both ends.",
+  "paper": "Wortsman et al. 2022, Robust fine-tuning of zero-shot models,"
+  " https://arxiv.org/abs/2109.01903",
+}
 SEEN = ("rotation", "gaussian_noise", "motion_blur", "occlusion")
 UNSEEN = ("shear", "impulse_noise", "contrast", "zoom")
 TARGETS = ("translation", "rotation", "motion_blur", "occlusion", "zoom")
@@ -40,12 +49,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   unseen = {name: graded for name in UNSEEN[few] if name != mode.target}
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "WiSE-FT on shifted digits (accuracies in %)",
-      "paper": "Wortsman et al. 2022, Robust fine-tuning of zero-shot models,"
-      " https://arxiv.org/abs/2109.01903",
-      "claim": "Between a pre-trained and a fine-tuned model, the mean of in-"
-      " and out-of-distribution accuracy peaks inside (0, 1), and at alpha 0.5"
-      " without tuning it is above both ends.",
+      "paper": REGISTERED["paper"],
+      "claim": REGISTERED["statement"],
       "judge": "peak",
       "seed": mode.seed,
       "seeds": 2 if tiny else 5,

@@ -35,6 +35,15 @@ import ml_collections
 
 from configs import common
 
+EXPERIMENT = "wise_ft"
+CLAIM = "wise-ft-spurious"
+REGISTERED = {
+  "statement": "Where spurious features fail, the mean of two models that lean"
+  " on different ones is above both, and right on images that both have wrong;"
+  " overconfidence of one lowers the mean of their outputs.",
+  "paper": "Lin et al. 2024, Spurious feature diversification improves"
+  " out-of-distribution generalization, https://arxiv.org/abs/2309.17230",
+}
 FAILURES = (0.7, 0.8, 0.9)
 
 
@@ -48,12 +57,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   }
   return ml_collections.ConfigDict(
     {
+      "registered": REGISTERED,
       "title": "WiSE-FT and diverse spurious features (in %)",
-      "paper": "Lin et al. 2024, Spurious feature diversification improves"
-      " out-of-distribution generalization, https://arxiv.org/abs/2309.17230",
-      "claim": "Where spurious features fail, the mean of two models that lean"
-      " on different ones is above both, and right on images that both have"
-      " wrong; overconfidence of one lowers the mean of their outputs.",
+      "paper": REGISTERED["paper"],
+      "claim": REGISTERED["statement"],
       "judge": "spurious",
       "seed": mode.seed,
       "seeds": 2 if tiny else 10,

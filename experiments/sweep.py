@@ -72,9 +72,7 @@ def run(values: Any, more: Sequence[str] = ()) -> int:
       the config or the folder.
   """
   launch = launchers.find(values.launcher)
-  experiment = units.find_experiment(
-    values.config, values.experiment, _experiments
-  )
+  experiment = units.find_experiment(values.config, values.experiment)
   sweep = units.Sweep(experiment, values.config, expand(values.config))
   units.check_flags(values.config, more)
   data = (f"--data_dir={values.data_dir}",) if values.data_dir else ()
@@ -121,16 +119,6 @@ def _options(values: Any) -> launchers.Options:
     if name != "settings" and value is not None:
       known[name] = value
   return launchers.Options(**known, settings=settings)
-
-
-def _experiments() -> dict[str, str]:
-  """Return {config: experiment} of the claims."""
-  from experiments import reproduce
-
-  return {
-    claim.config.__name__.rpartition(".")[2]: claim.experiment
-    for claim in reproduce.CLAIMS
-  }
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the study that a config names."""
   from experiments.adapt import claims, studies
-  from experiments.run import claims as average_results
+  from experiments.run import study
 
-  average_results.study(run, studies.STUDIES)
-  average_results.finish(run, claims.CLAIMS)
+  study.work(run, studies.STUDIES)
+  study.finish(run, claims.CLAIMS)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,19 @@
 import numpy as np
 
 from experiments.run import runs
-from experiments.run.claims import Claim, above, below, rows, said
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  below,
+  every,
+  exact,
+  rows,
+  said,
+)
 
 
-def cotta(run: runs.Run) -> tuple[str, bool]:
+def cotta(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: at the end below entropy minimisation, without a collapse."""
   last = rows(run, "error of the last turn (%)")
   first = rows(run, "error of the first turn (%)")
@@ -21,10 +30,10 @@ def cotta(run: runs.Run) -> tuple[str, bool]:
     f" the source model: {said(source, 'points')}; CoTTA from the first turn to"
     f" the last: {said(drift, 'points')}, over {len(tent)} seeds"
   )
-  return measured, below(tent) and below(drift - 2.0)
+  return measured, every(below(tent), below(drift, 2.0))
 
 
-def ewa(run: runs.Run) -> tuple[str, bool]:
+def ewa(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: the averaged experts are not below the dense model by two sigma."""
   right, loss = rows(run, "accuracy (%)"), rows(run, "test loss")
   gap = right["experts, averaged"] - right["dense"]
@@ -36,10 +45,10 @@ def ewa(run: runs.Run) -> tuple[str, bool]:
     f"accuracy, averaged experts minus dense: {said(gap, 'points')}{sigma};"
     f" test loss: {said(cost, 'nats')}, over {len(gap)} seeds"
   )
-  return measured, bool(gap.mean() >= -slack)
+  return measured, exact(gap.mean() >= -slack)
 
 
-def salsa(run: runs.Run) -> tuple[str, bool]:
+def salsa(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: more reward and more divergence with the soup as reference."""
   gain, kl = rows(run, "reward"), rows(run, "KL to its reference")
   loss = rows(run, "test loss")
@@ -53,7 +62,7 @@ def salsa(run: runs.Run) -> tuple[str, bool]:
   return measured, above(more)
 
 
-def salsa_bandit(run: runs.Run) -> tuple[str, bool]:
+def salsa_bandit(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: the tilted soup earns more than the tilted single references."""
   gain, kl = rows(run, "reward"), rows(run, "KL to its reference")
   single = (gain["one"] + gain["other"]) / 2
@@ -67,24 +76,8 @@ def salsa_bandit(run: runs.Run) -> tuple[str, bool]:
 
 
 CLAIMS = {
-  "cotta": Claim(
-    "On a stream of corruptions that goes on, CoTTA ends below entropy"
-    " minimisation in error, less than two points above its first turn.",
-    cotta,
-  ),
-  "ewa": Claim(
-    "Experts that share weights while training, averaged into one layer, are as"
-    " accurate as a dense model, within two standard deviations.",
-    ewa,
-  ),
-  "salsa": Claim(
-    "A policy held to the soup of two fine-tuned models earns more than one"
-    " held to a single model, at one weight of the divergence.",
-    salsa,
-  ),
-  "salsa_bandit": Claim(
-    "The exact best policy held to the soup of two references earns more than"
-    " those held to one of them.",
-    salsa_bandit,
-  ),
+  "cotta": Claim(cotta),
+  "ewa": Claim(ewa),
+  "salsa": Claim(salsa),
+  "salsa_bandit": Claim(salsa_bandit),
 }

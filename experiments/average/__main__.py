@@ -13,12 +13,12 @@ def main(run: runs.Run) -> None:
   """Run the study that a config names."""
   from experiments.average import claims, sparse
   from experiments.bench import average_text, images
-  from experiments.run import claims as average_results
+  from experiments.run import study
 
   studies = images.STUDIES | sparse.STUDIES
   studies |= average_text.STUDIES
-  average_results.study(run, studies)
-  average_results.finish(run, claims.CLAIMS)
+  study.work(run, studies)
+  study.finish(run, claims.CLAIMS)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,19 @@
 import numpy as np
 
 from experiments.run import runs
-from experiments.run.claims import Claim, above, below, rows, said
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  below,
+  every,
+  exact,
+  rows,
+  said,
+)
 
 
-def free_lunch(run: runs.Run) -> tuple[str, bool]:
+def free_lunch(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: checkpoint averages gain under shift, and vary less."""
   right, spread = (
     rows(run, name) for name in ("shifted accuracy (%)", "spread (points)")
@@ -27,10 +36,10 @@ def free_lunch(run: runs.Run) -> tuple[str, bool]:
     f" average with a shared head minus own heads: {said(heads, 'points')},"
     f" over {len(gain)} seeds"
   )
-  return measured, above(gain) and below(calm) and above(heads)
+  return measured, every(above(gain), below(calm), above(heads))
 
 
-def mwa(run: runs.Run) -> tuple[str, bool]:
+def mwa(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: loss weights are not worse than the uniform mean, or the last."""
   found = rows(run, "test loss")
   gap = found["MWA by loss"] - found["uniform"]
@@ -41,10 +50,10 @@ def mwa(run: runs.Run) -> tuple[str, bool]:
     f" uniform: {said(step, 'nats')}; by loss minus last: {said(last, 'nats')},"
     f" over {len(gap)} seeds"
   )
-  return measured, below(gap) and below(last)
+  return measured, every(below(gap), below(last))
 
 
-def lcsc(run: runs.Run) -> tuple[str, bool]:
+def lcsc(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: on the data of the search by construction, on held-out text too."""
   inside, outside = rows(run, "validation loss"), rows(run, "test loss")
   rivals = ("best checkpoint", "EMA", "uniform")
@@ -56,10 +65,10 @@ def lcsc(run: runs.Run) -> tuple[str, bool]:
     f" checkpoint: {said(best, 'nats')}; on the text of the search minus the"
     f" best rival: {worst:+.4f} at worst, over {len(gap)} seeds"
   )
-  return measured, worst <= 1e-6 and below(gap)
+  return measured, every(exact(worst <= 1e-6), below(gap))
 
 
-def mindvl(run: runs.Run) -> tuple[str, bool]:
+def mindvl(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: the mean over lengths is no worse than the best single length."""
   found = rows(run, "mean test loss")
   single = [x for name, x in found.items() if name.startswith("tuned")]
@@ -77,10 +86,10 @@ def mindvl(run: runs.Run) -> tuple[str, bool]:
     f"{said(gap, 'nats')} over {len(gap)} seeds; {sum(own)} of {len(own)}"
     " members are the best at their own length"
   )
-  return measured, below(gap - 0.005)
+  return measured, below(gap, 0.005)
 
 
-def signal_noise(run: runs.Run) -> tuple[str, bool]:
+def signal_noise(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: averaged scores are quieter, and decide as well or better."""
   noise, decided = (
     rows(run, name) for name in ("noise (%)", "decision accuracy (%)")
@@ -92,10 +101,10 @@ def signal_noise(run: runs.Run) -> tuple[str, bool]:
     f" {said(better, 'points')}; noise: {said(quiet, 'points')}, over"
     f" {len(quiet)} seeds"
   )
-  return measured, below(quiet) and above(better)
+  return measured, every(below(quiet), above(better))
 
 
-def zscl(run: runs.Run) -> tuple[str, bool]:
+def zscl(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: averaging keeps the old domain at little cost in the new."""
   old, new = rows(run, "old domain (%)"), rows(run, "new domain (%)")
   kept = old["weight ensemble"] - old["fine-tuned"]
@@ -104,10 +113,10 @@ def zscl(run: runs.Run) -> tuple[str, bool]:
     f"weight ensemble minus fine-tuned: old domain {said(kept, 'points')}, new"
     f" domain {said(cost, 'points')}, over {len(kept)} seeds"
   )
-  return measured, above(kept) and above(cost + 1.0)
+  return measured, every(above(kept), above(cost, -1.0))
 
 
-def sparse_soups(run: runs.Run) -> tuple[str, bool]:
+def sparse_soups(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: equal zeros, and a lower loss than members and than IMP."""
   loss, zeros = rows(run, "test loss"), rows(run, "zeros (%)")
   right = rows(run, "accuracy (%)")
@@ -120,10 +129,10 @@ def sparse_soups(run: runs.Run) -> tuple[str, bool]:
     f" {said(members, 'nats')}; minus IMP: {said(single, 'nats')}, accuracy"
     f" {said(points, 'points')}, over {len(members)} seeds"
   )
-  return measured, same and below(members) and below(single)
+  return measured, every(exact(same), below(members), below(single))
 
 
-def data_diet(run: runs.Run) -> tuple[str, bool]:
+def data_diet(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: barriers are larger on hard examples, and fall with training."""
   found = rows(run, "error barrier (points)")
   names = [name for name in found if name.startswith("hard")]
@@ -135,49 +144,16 @@ def data_diet(run: runs.Run) -> tuple[str, bool]:
     f"{said(gap, 'points')}; on hard ones from the first parent to the last:"
     f" {said(fall, 'points')}, over {len(gap)} seeds"
   )
-  return measured, above(gap) and below(fall)
+  return measured, every(above(gap), below(fall))
 
 
 CLAIMS = {
-  "free_lunch": Claim(
-    "Averaging the checkpoints of a run is more accurate under shift than its"
-    " last checkpoint and varies less over rates and runs; averages of runs"
-    " need a shared head.",
-    free_lunch,
-  ),
-  "mwa": Claim(
-    "Weighting checkpoints by training loss gives a lower loss than their"
-    " uniform mean and than the last one.",
-    mwa,
-  ),
-  "lcsc": Claim(
-    "Searched signed coefficients over checkpoints are below the best EMA and"
-    " the best checkpoint, on held-out text too.",
-    lcsc,
-  ),
-  "mindvl": Claim(
-    "The mean of models tuned at different lengths is as good over all lengths"
-    " as the best of them (within 0.005 nats).",
-    mindvl,
-  ),
-  "signal_noise": Claim(
-    "Scores averaged over checkpoints have less noise and rank recipes more"
-    " often as a large test does.",
-    signal_noise,
-  ),
-  "zscl": Claim(
-    "A running mean of the weights while fine-tuning keeps the old domain"
-    " better, within a point in the new.",
-    zscl,
-  ),
-  "sparse_soups": Claim(
-    "The average of retrained copies of a pruned network keeps the mask and has"
-    " a lower loss than the copies and than iterative magnitude pruning.",
-    sparse_soups,
-  ),
-  "data_diet": Claim(
-    "The barrier between children of one parent is larger on examples of high"
-    " EL2N, and falls the later they are spawned.",
-    data_diet,
-  ),
+  "free_lunch": Claim(free_lunch),
+  "mwa": Claim(mwa),
+  "lcsc": Claim(lcsc),
+  "mindvl": Claim(mindvl),
+  "signal_noise": Claim(signal_noise),
+  "zscl": Claim(zscl),
+  "sparse_soups": Claim(sparse_soups),
+  "data_diet": Claim(data_diet),
 }

@@ -4,12 +4,11 @@
 [1.0, 2.0]
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import weightspace as ws
@@ -110,19 +109,3 @@ def fit(
     return fitted.params
 
   return run.once(name, work)
-
-
-def lines(run: runs.Run, *names: str, **values: Any) -> list[dict[str, Any]]:
-  """Return the lines of a run with these entries and these values."""
-  return [
-    line
-    for line in run.lines.values()
-    if all(name in line for name in names)
-    and all(line.get(k) == v for k, v in values.items())
-  ]
-
-
-def rows(found: Iterable[dict[str, Any]], name: str) -> np.ndarray:
-  """Return one number a line, in the order of seeds."""
-  ordered = sorted(found, key=lambda line: line["seed"])
-  return np.array([line[name] for line in ordered])

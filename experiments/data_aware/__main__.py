@@ -12,12 +12,12 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the study that a config names."""
   from experiments.data_aware import claims, fronts, images, mixtures, text
-  from experiments.run import claims as average_results
+  from experiments.run import study
 
   studies = images.STUDIES | text.STUDIES
   studies |= mixtures.STUDIES | fronts.STUDIES
-  average_results.study(run, studies)
-  average_results.finish(run, claims.CLAIMS)
+  study.work(run, studies)
+  study.finish(run, claims.CLAIMS)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,13 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import classifiers
-from experiments.landscape import figures as landscape_figures
-from experiments.run import runs
-from weightspace import figures, intervals, probe
+from experiments.landscape import panels
+from experiments.run import claims, runs
+from experiments.run.claims import Claim, Verdict, below, every, said
+from weightspace import figures, probe
 from weightspace.types import Stack
 
 PLACES = np.linspace(0.0, 1.0, 25)
-STATEMENT = (
-  "Two networks from independent starts are joined by a quadratic Bezier curve"
-  " whose barrier in training loss is below a tenth of that on the straight"
-  " line, and its barrier in test error likewise below a fifth."
-)
 
 
 def measure(run: runs.Run) -> None:
@@ -132,45 +128,36 @@ def _spanned(plane: Any) -> tuple[Any, Any, Any]:
   return plane.origin, plane.u, plane.v
 
 
-def judge(run: runs.Run) -> tuple[str, bool]:
+def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: the curve's barrier is far below that of the line."""
-  said, holds = [], True
+  texts, verdicts = [], []
   for split, share, unit in (("train", 0.1, "nats"), ("test", 0.2, "error")):
     line, curve = (
-      classifiers.rows(
-        classifiers.lines(run, "chord", path=name, split=split), "chord"
-      )
+      claims.rows(run, "chord", "path", split=split)[name]
       for name in ("line", "curve")
     )
-    gap = intervals.paired(curve, share * line)
-    both = [intervals.mean_interval(x) for x in (line, curve)]
-    said.append(
-      f"{split} barrier ({unit}): line {both[0].mean:.3f} [{both[0].low:.3f},"
-      f" {both[0].high:.3f}], curve {both[1].mean:.3f} [{both[1].low:.3f},"
-      f" {both[1].high:.3f}]"
-    )
-    holds &= gap.high < 0.0
-  return f"{'; '.join(said)}, over {len(line)} pairs", holds
+    both = [said(x, "", 3, signed=False) for x in (line, curve)]
+    texts.append(f"{split} barrier ({unit}): line {both[0]}, curve {both[1]}")
+    verdicts.append(below(curve - share * line))
+  return f"{'; '.join(texts)}, over {len(line)} pairs", every(*verdicts)
 
 
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figures."""
-  measured, holds = judge(run)
-  table: runs.Table = {}
-  for name in ("line", "curve"):
-    table[name] = {}
-    for split in ("train", "test"):
-      found = classifiers.lines(run, "chord", path=name, split=split)
-      for kind in ("chord", "mean"):
-        values = classifiers.rows(found, kind)
-        table[name][f"{split}, {kind}"] = intervals.mean_interval(values)
+  numbers = claims.table(
+    {
+      f"{split}, {kind}": claims.rows(run, kind, "path", split=split)
+      for split in ("train", "test")
+      for kind in ("chord", "mean")
+    }
+  )
   kept = run.once("plane", dict), run.once("spectra", dict)
   charts = {"connect": _draw(run, kept[0]), "spectrum": _spectra(kept[1])}
-  run.finish(STATEMENT, measured, table, holds, charts)
+  claims.finish(run, Claim(judge), numbers, charts)
 
 
 def _values(run: runs.Run, name: str, split: str) -> list[list[float]]:
-  found = classifiers.lines(run, "value", path=name, split=split)
+  found = claims.only(run, "value", path=name, split=split)
   seeds = sorted({line["seed"] for line in found})
   return [
     [
@@ -189,7 +176,7 @@ def _draw(run: runs.Run, kept: Any) -> tuple[Any, str]:
   }
   straight = spots[:2]
   drawn = figures.figure(
-    landscape_figures.contour(
+    panels.contour(
       kept["us"],
       kept["vs"],
       kept["grid"],
@@ -220,7 +207,7 @@ def _spectra(kept: Any) -> tuple[Any, str]:
   found = {name: (x["nodes"], x["weights"]) for name, x in kept.items()}
   tops = {name: float(x["top"][0]) for name, x in kept.items()}
   drawn = figures.figure(
-    landscape_figures.spectrum(found, tops, "The Hessian of the training loss"),
+    panels.spectrum(found, tops, "The Hessian of the training loss"),
     width=7.0,
   )
   return drawn, (

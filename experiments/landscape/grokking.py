@@ -16,7 +16,8 @@ import optax
 
 import weightspace as ws
 from experiments.bench import classifiers
-from experiments.run import progress, runs
+from experiments.run import claims, progress, runs
+from experiments.run.claims import Claim, Verdict, below, every, exact
 from weightspace import figures, intervals, losses, probe
 from weightspace.types import Data, Params
 
@@ -26,11 +27,6 @@ MEASURES = {
   "coefficient": "learning coefficient",
   "top": "top eigenvalue",
 }
-STATEMENT = (
-  "On modular addition test accuracy passes 95 % after at least three times the"
-  " steps at which training accuracy passes 99 % (grokking), and from there to"
-  " here the local learning coefficient of the training loss falls."
-)
 
 
 def sums(modulus: int, share: float, key: Any) -> tuple[Data, Data]:
@@ -129,7 +125,7 @@ def _probe(
 
 def _table(run: runs.Run, name: str) -> np.ndarray:
   """Return [seeds, checkpoints] of one measure."""
-  found = classifiers.lines(run, "checkpoint", "norm")
+  found = claims.only(run, "checkpoint", "norm")
   seeds = sorted({line["seed"] for line in found})
   return np.array(
     [
@@ -159,36 +155,61 @@ def ends(train: np.ndarray, test: np.ndarray) -> tuple[int, int] | None:
   return int(memorised[0]), int(done[0])
 
 
+def spans(run: runs.Run) -> list[tuple[int, int] | None]:
+  """Return where each seed memorised and generalised, None where it did not."""
+  accuracy = [_table(run, f"{part} accuracy") for part in ("train", "test")]
+  return [ends(*pair) for pair in zip(*accuracy)]
+
+
+def _pairs(run: runs.Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Return a measure [seeds] where they memorised and where they generalised.
+
+  Of those seeds that did both.
+  """
+  values = _table(run, name)
+  kept = [(n, span) for n, span in enumerate(spans(run)) if span]
+  pairs = [[values[n, place] for place in span] for n, span in kept]
+  first, last = np.reshape(pairs, (-1, 2)).T
+  return first, last
+
+
+def judge(run: runs.Run) -> tuple[str, Verdict]:
+  """Judge: all seeds grok, late, and the learning coefficient falls."""
+  found = spans(run)
+  later = [span[1] / span[0] for span in found if span]
+  verdicts = [exact(len(later) == len(found))]
+  verdicts.append(exact(min(later, default=0.0) >= 3.0))
+  texts = []
+  for name, label in MEASURES.items() if len(later) > 1 else ():
+    first, last = _pairs(run, name)
+    gap = intervals.paired(last, first)
+    texts.append(f"{label} {gap.mean:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]")
+    if name == "coefficient":
+      verdicts.append(below(last - first))
+  measured = (
+    f"{len(later)} of {len(found)} seeds memorised first and generalised later,"
+    f" after {min(later, default=0.0):.1f} times the steps or more"
+    f"{'; from there to here ' + ', '.join(texts) if texts else ''}"
+  )
+  return measured, every(*verdicts)
+
+
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figure."""
-  accuracy = [_table(run, f"{part} accuracy") for part in ("train", "test")]
-  spans = [ends(*pair) for pair in zip(*accuracy)]
-  kept = [n for n, span in enumerate(spans) if span]
-  table: runs.Table = {}
-  said, holds = [], len(kept) == len(spans)
+  both = sum(span is not None for span in spans(run)) > 1
+  numbers: runs.Table = {}
   for name, label in MEASURES.items():
-    values = _table(run, name)
-    if len(kept) < 2:
-      table[label] = {"at the end": intervals.mean_interval(values[:, -1])}
-      continue
-    pairs = [[values[n, place] for place in spans[n] or ()] for n in kept]
-    first, last = np.array(pairs).T
-    gap = intervals.paired(last, first)
-    table[label] = {
-      "memorised": intervals.mean_interval(first),
-      "generalised": intervals.mean_interval(last),
-      "difference": gap,
-    }
-    said.append(f"{label} {gap.mean:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]")
-    holds &= gap.high < 0 or name != "coefficient"
-  later = [last / first for first, last in (spans[n] or (1, 1) for n in kept)]
-  holds &= min(later, default=0.0) >= 3.0
-  measured = (
-    f"{len(kept)} of {len(spans)} seeds memorised first and generalised later,"
-    f" after {min(later, default=0.0):.1f} times the steps or more"
-    f"{'; from there to here ' + ', '.join(said) if said else ''}"
-  )
-  run.finish(STATEMENT, measured, table, holds, {"grokking": _draw(run)})
+    if both:
+      first, last = _pairs(run, name)
+      numbers[label] = {
+        "memorised": intervals.mean_interval(first),
+        "generalised": intervals.mean_interval(last),
+        "difference": intervals.paired(last, first),
+      }
+    else:
+      final = _table(run, name)[:, -1]
+      numbers[label] = {"at the end": intervals.mean_interval(final)}
+  claims.finish(run, Claim(judge), numbers, {"grokking": _draw(run)})
 
 
 def _draw(run: runs.Run) -> tuple[Any, str]:

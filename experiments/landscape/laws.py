@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import classifiers
-from experiments.landscape import figures as landscape_figures
-from experiments.run import runs
-from weightspace import figures, intervals, probe
+from experiments.landscape import panels
+from experiments.run import claims, runs
+from experiments.run.claims import Claim, Verdict, every, over, said, within
+from weightspace import figures, probe
 from weightspace.types import Data, Loss, Params
 
 LAWS = {
@@ -23,11 +24,6 @@ LAWS = {
   "adaptive": "adaptive: trace of wHw",
   "worst": "worst case: top eigenvalue",
 }
-STATEMENT = (
-  "At a minimum, for small radii rho, average, adaptive and worst-case"
-  " sharpness are rho^2 / 2 times the trace, the sum of H_ii w_i^2 and the top"
-  " eigenvalue of the Hessian: ratios within 10 % of 1."
-)
 
 
 def penalised(loss: Loss, decay: float) -> Loss:
@@ -108,30 +104,37 @@ def _sharpness(
 
 
 def _ratios(run: runs.Run, law: str, place: int) -> np.ndarray:
-  found = classifiers.lines(run, "ratio", law=law, place=place)
-  return classifiers.rows(found, "ratio")
+  lines = claims.only(run, "ratio", law=law, place=place)
+  return np.array([line["ratio"] for line in sorted(lines, key=_seed)])
+
+
+def _seed(line: dict[str, Any]) -> int:
+  return line["seed"]
+
+
+def judge(run: runs.Run) -> tuple[str, Verdict]:
+  """Judge: each measure is within a tenth of what the Hessian predicts."""
+  place = run.config.judged
+  ratios = {name: _ratios(run, law, place) for law, name in LAWS.items()}
+  texts = [f"{n} {said(x, '', 3, signed=False)}" for n, x in ratios.items()]
+  text = (
+    f"measured over predicted at rho {_radii(run.config)[place]:.2g}:"
+    f" {'; '.join(texts)}, {over(run)}"
+  )
+  return text, every(*(within(x, 0.9, 1.1) for x in ratios.values()))
 
 
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figure."""
-  radii, said, holds = _radii(run.config), [], True
-  judged = run.config.judged
-  for law, name in LAWS.items():
-    found = intervals.mean_interval(_ratios(run, law, judged))
-    said.append(f"{name} {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
-    holds &= 0.9 < found.low and found.high < 1.1
-  table: runs.Table = {
-    name: {
-      f"rho {rho:.2g}": intervals.mean_interval(_ratios(run, law, place))
-      for place, rho in enumerate(radii)
+  numbers = claims.table(
+    {
+      f"rho {rho:.2g}": {
+        name: _ratios(run, law, place) for law, name in LAWS.items()
+      }
+      for place, rho in enumerate(_radii(run.config))
     }
-    for law, name in LAWS.items()
-  }
-  measured = (
-    f"measured over predicted at rho {radii[judged]:.2g}: {'; '.join(said)},"
-    f" over {run.config.seeds} seeds"
   )
-  run.finish(STATEMENT, measured, table, holds, {"laws": _draw(run)})
+  claims.finish(run, Claim(judge), numbers, {"laws": _draw(run)})
 
 
 def _draw(run: runs.Run) -> tuple[Any, str]:
@@ -143,12 +146,12 @@ def _draw(run: runs.Run) -> tuple[Any, str]:
   }
   points = {}
   for law, name in LAWS.items():
-    found = classifiers.lines(run, "ratio", law=law)
+    found = claims.only(run, "ratio", law=law)
     values = np.array([line["value"] for line in found])
     ratios = np.array([line["ratio"] for line in found])
     points[name] = values / ratios, values
   drawn = figures.figure(
-    landscape_figures.scatter(
+    panels.scatter(
       points,
       ("predicted by the Hessian", "measured sharpness"),
       "Each seed at each radius",

@@ -15,8 +15,17 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import classifiers
-from experiments.run import runs
-from weightspace import figures, intervals, losses, probe
+from experiments.run import claims, runs
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  below,
+  every,
+  over,
+  said,
+)
+from weightspace import figures, losses, probe
 from weightspace.types import Key, Params, Stack
 
 MEASURES = {
@@ -25,12 +34,6 @@ MEASURES = {
   "kernel": "tangent kernel alignment",
   "signs": "equal activation signs",
 }
-STATEMENT = (
-  "At equal Frobenius norm a recurrent matrix of low initial rank makes"
-  " learning richer than one of full rank: it changes more, and its tangent"
-  " kernel and the hidden representations stay less aligned with those of the"
-  " start."
-)
 
 
 def start(
@@ -125,33 +128,30 @@ def _compare(one: Params, two: Params, x: jax.Array) -> dict[str, float]:
 
 
 def _rows(run: runs.Run, rank: int, name: str) -> np.ndarray:
-  found = classifiers.lines(run, "kernel", rank=rank)
-  return classifiers.rows(found, name)
+  return claims.gather(run, name, rank=rank)[:, 0]
+
+
+def judge(run: runs.Run) -> tuple[str, Verdict]:
+  """Judge: from a low rank the matrix changes more, and alignments fall."""
+  low, full = run.config.low, max(run.config.ranks)
+  texts, verdicts = [], []
+  for name in ("change", "representation", "kernel"):
+    gap = _rows(run, low, name) - _rows(run, full, name)
+    texts.append(f"{MEASURES[name]} {said(gap, '', 3)}")
+    verdicts.append(above(gap) if name == "change" else below(gap))
+  text = f"rank {low} minus rank {full}: {'; '.join(texts)}, {over(run)}"
+  return text, every(*verdicts)
 
 
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figure."""
   ranks = list(run.config.ranks)
-  low, full = run.config.low, max(ranks)
-  said, holds = [], True
-  for name in ("change", "representation", "kernel"):
-    gap = intervals.paired(_rows(run, low, name), _rows(run, full, name))
-    said.append(
-      f"{MEASURES[name]} {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
-    )
-    holds &= gap.low > 0 if name == "change" else gap.high < 0
-  table: runs.Table = {
-    f"rank {rank}": {
-      label: intervals.mean_interval(_rows(run, rank, name))
-      for name, label in (
-        MEASURES | {"loss": "training loss", "accuracy": "test (%)"}
-      ).items()
+  labels = MEASURES | {"loss": "training loss", "accuracy": "test (%)"}
+  numbers = claims.table(
+    {
+      label: {f"rank {rank}": _rows(run, rank, name) for rank in ranks}
+      for name, label in labels.items()
     }
-    for rank in ranks
-  }
-  measured = (
-    f"rank {low} minus rank {full}: {'; '.join(said)}, over"
-    f" {run.config.seeds} seeds"
   )
   panels = [
     _log_axis(
@@ -171,7 +171,7 @@ def finish(run: runs.Run) -> None:
     " what training changed, mean over seeds and 95 % band. Lower alignments"
     " are richer learning."
   )
-  run.finish(STATEMENT, measured, table, holds, {"lazy": (drawn, caption)})
+  claims.finish(run, Claim(judge), numbers, {"lazy": (drawn, caption)})
 
 
 def _log_axis(panel: figures.Panel, ranks: list[int]) -> figures.Panel:

@@ -18,20 +18,16 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import classifiers
-from experiments.landscape import figures as landscape_figures
-from experiments.run import runs
-from weightspace import figures, intervals, losses, probe
+from experiments.landscape import panels
+from experiments.run import claims, runs
+from experiments.run.claims import Claim, Verdict, above, every, over, said
+from weightspace import figures, losses, probe
 from weightspace.types import Data, Params
 
 ALPHA = 0.5
 # L'' by central differences this far apart: the kinks of ReLU on the way bend
 # the loss, but no local derivative sees them.
 STEP = 0.25
-STATEMENT = (
-  "The loss of a two-model soup less that of their logit ensemble follows the"
-  " approximation by flatness and confidence: over pairs the correlation is"
-  " above 0.8, and the sign agrees for more than 80 % of them."
-)
 
 
 def measure(run: runs.Run) -> None:
@@ -93,39 +89,53 @@ _logits = jax.jit(lambda apply, p, x: apply(p, x), static_argnums=0)
 
 
 def _columns(run: runs.Run, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  found = classifiers.lines(run, "predicted", seed=seed)
+  lines = claims.only(run, "predicted", seed=seed)
   return (
-    np.array([line["predicted"] for line in found]),
-    np.array([line["gap"] for line in found]),
+    np.array([line["predicted"] for line in lines]),
+    np.array([line["gap"] for line in lines]),
   )
+
+
+def agreement(run: runs.Run) -> dict[str, np.ndarray]:
+  """Return how prediction and gap agree over the pairs of each seed, [S]."""
+  pairs = [_columns(run, seed) for seed in range(run.config.seeds)]
+  columns = {
+    "correlation": [np.corrcoef(x, y)[0, 1] for x, y in pairs],
+    "equal sign (%)": [
+      100 * np.mean(np.sign(x) == np.sign(y)) for x, y in pairs
+    ],
+    "slope": [x @ y / (x @ x) for x, y in pairs],
+    "gap": [y.mean() for _, y in pairs],
+    "predicted": [x.mean() for x, _ in pairs],
+  }
+  return {name: np.array(values, float) for name, values in columns.items()}
+
+
+def judge(run: runs.Run) -> tuple[str, Verdict]:
+  """Judge: prediction and gap correlate, and agree in sign."""
+  found = agreement(run)
+  r, sign, slope = (
+    said(found[name], unit, digits, signed=False)
+    for name, unit, digits in (
+      ("correlation", "", 3),
+      ("equal sign (%)", "%", 0),
+      ("slope", "", 2),
+    )
+  )
+  measured = (
+    f"correlation over pairs {r}, equal sign {sign},"
+    f" slope {slope}, {over(run)} of {len(_columns(run, 0)[0])} pairs"
+  )
+  strong = above(found["correlation"], 0.8)
+  return measured, every(strong, above(found["equal sign (%)"], 80.0))
 
 
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figure."""
-  seeds = range(run.config.seeds)
-  pairs = [_columns(run, seed) for seed in seeds]
-  correlations = [float(np.corrcoef(x, y)[0, 1]) for x, y in pairs]
-  signs = [float(100 * np.mean(np.sign(x) == np.sign(y))) for x, y in pairs]
-  slopes = [float(x @ y / (x @ x)) for x, y in pairs]
-  r, sign, slope = map(intervals.mean_interval, (correlations, signs, slopes))
-  measured = (
-    f"correlation over pairs {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}], equal"
-    f" sign {sign.mean:.0f} % [{sign.low:.0f}, {sign.high:.0f}], slope"
-    f" {slope.mean:.2f} [{slope.low:.2f}, {slope.high:.2f}], over"
-    f" {len(pairs)} seeds of {len(pairs[0][0])} pairs"
-  )
-  table: runs.Table = {
-    "pairs of a seed": {
-      "correlation": r,
-      "equal sign (%)": sign,
-      "slope": slope,
-      "gap": intervals.mean_interval([y.mean() for _, y in pairs]),
-      "predicted": intervals.mean_interval([x.mean() for x, _ in pairs]),
-    }
-  }
+  columns = {n: {"pairs of a seed": x} for n, x in agreement(run).items()}
   drawn = figures.figure(
-    landscape_figures.scatter(
-      {f"seed {seed}": pairs[seed] for seed in seeds},
+    panels.scatter(
+      {f"seed {seed}": _columns(run, seed) for seed in range(run.config.seeds)},
       ("predicted by flatness and confidence", "soup loss - ensemble loss"),
       "Every pair of members",
     ),
@@ -137,5 +147,5 @@ def finish(run: runs.Run) -> None:
     " against its approximation; members of a seed share their start and differ"
     " by learning rate. Dotted: equality."
   )
-  holds = r.low > 0.8 and sign.low > 80.0
-  run.finish(STATEMENT, measured, table, holds, {"soup": (drawn, caption)})
+  charts = {"soup": (drawn, caption)}
+  claims.finish(run, Claim(judge), claims.table(columns), charts)

@@ -13,8 +13,9 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
   from experiments.bench import task_vectors
-  from experiments.merge import claims, probes, results
-  from experiments.run import progress
+  from experiments.merge import probes, results
+  from experiments.merge.claims import CLAIMS, table
+  from experiments.run import claims, progress
 
   for label in run.config.beds:
     bed = task_vectors.build(run, label)
@@ -24,7 +25,7 @@ def main(run: runs.Run) -> None:
         for name in bed.run.config.probes:
           probes.PROBES[name](bed, seed)
         advance(seed + 1)
-  claims.finish(run)
+  claims.finish(run, CLAIMS[run.config.judge], table(run))
 
 
 if __name__ == "__main__":

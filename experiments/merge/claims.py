@@ -4,8 +4,7 @@
 True
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from experiments.merge import (
 )
 from experiments.merge.results import BASE, EXPERTS, START, TUNED, UNTUNED
 from experiments.run import runs
+from experiments.run.claims import Claim, gather
 from weightspace import intervals
 
 PROBED = {"accuracy": "untuned (%)", "normalised": "untuned, normalised"}
@@ -45,7 +45,7 @@ def _probed(run: runs.Run) -> runs.Table:
     for name, value in line.items():
       if "row" in line and isinstance(value, float) and name != "seconds":
         column = PROBED.get(name, name)
-        found = results.gather(run, name, row=line["row"])
+        found = gather(run, name, row=line["row"])
         rows.setdefault(line["row"], {})[column] = intervals.mean_interval(
           found[:, 0]
         )
@@ -75,14 +75,6 @@ def _row(run: runs.Run, name: str, which: dict[str, Any]) -> dict[str, Any]:
     runtime = results.of(run, name, TUNED, "runtime", **which)
     found["runtime (ms)"] = round(1000 * float(np.median(runtime)), 1)
   return found
-
-
-class Claim(NamedTuple):
-  """How a claim is judged and drawn."""
-
-  judge: Callable[[runs.Run], judges.Verdict]
-  draw: Callable[[runs.Run], Any]
-  caption: str
 
 
 BED = (
@@ -133,11 +125,3 @@ CLAIMS = {
   ),
   "ties": Claim(judges.ties, figures.bed, BED),
 }
-
-
-def finish(run: runs.Run) -> None:
-  """Judge the claim of the config, and write the table, figure and page."""
-  claim = CLAIMS[run.config.judge]
-  measured, holds = claim.judge(run)
-  charts = {run.config.judge: (claim.draw(run), claim.caption)}
-  run.finish(run.config.claim, measured, table(run), bool(holds), charts)

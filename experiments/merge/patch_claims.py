@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from experiments.merge import results
 from experiments.merge.figures import SEEDS
-from experiments.merge.judges import Verdict, low, seeds
+from experiments.merge.judges import Finding
 from experiments.merge.patches import SCALES
 from experiments.run import runs
-from experiments.wise_ft.claims import said
+from experiments.run.claims import (
+  above,
+  every,
+  exact,
+  gather,
+  not_below,
+  over,
+  points,
+)
 from weightspace import figures
 
 ALL, SHALLOW = "all layers", "shallow layers"
@@ -30,7 +37,7 @@ def _kinds(run: runs.Run) -> list[str]:
 def _curves(run: runs.Run, number: str, layers: str, split: str) -> np.ndarray:
   """Return [S, scales], mean over corruptions; scale 0 is the clean model."""
   rows = [
-    results.gather(run, number, corruption=kind, layers=layers, split=split)
+    gather(run, number, corruption=kind, layers=layers, split=split)
     for kind in _kinds(run)
   ]
   return np.mean(rows, 0)
@@ -57,7 +64,7 @@ def gains(run: runs.Run, layers: str, tuned: bool) -> list[np.ndarray]:
 
 def cosines(run: runs.Run, layers: str) -> tuple[np.ndarray, np.ndarray]:
   """Return [S] mean cosines of signatures of one and of two corruptions."""
-  kinds, gather = _kinds(run), results.gather
+  kinds = _kinds(run)
   table = np.array(
     [
       [
@@ -71,7 +78,7 @@ def cosines(run: runs.Run, layers: str) -> tuple[np.ndarray, np.ndarray]:
   return table[own].mean(0), table[~own].mean(0)
 
 
-def signatures(run: runs.Run) -> Verdict:
+def signatures(run: runs.Run) -> Finding:
   """Judge: robustness transfers, costs little, is shallow and recognisable."""
   hard, easy = gains(run, ALL, tuned=True)
   plain, cost = gains(run, ALL, tuned=False)
@@ -80,14 +87,18 @@ def signatures(run: runs.Run) -> Verdict:
   share = 100 * shallow[0] / np.where(hard == 0, 1, hard)
   same, different = cosines(run, ALL)
   text = (
-    f"another model patched: corrupted images {said(hard)}, clean"
-    f" {said(easy)} at the tuned scale ({said(plain)} and {said(cost)} at 1);"
-    f" shallow layers alone {said(shallow[0])} and {said(shallow[1])},"
-    f" {said(share, '%')} of the gain; cosine of signatures of one corruption"
-    f" {said(same, '')}, of two {said(different, '')}, {seeds(run)}"
+    f"another model patched: corrupted images {points(hard)}, clean"
+    f" {points(easy)} at the tuned scale ({points(plain)} and {points(cost)} at"
+    f" 1); shallow layers alone {points(shallow[0])} and {points(shallow[1])},"
+    f" {points(share, '%')} of the gain; cosine of signatures of one corruption"
+    f" {points(same, '')}, of two {points(different, '')}, {over(run)}"
   )
-  small = low(hard) > 5 and low(easy) > -1
-  return text, small and low(same - different) > 0 and low(share) >= 80
+  return text, every(
+    above(hard, 5.0),
+    above(easy, -1.0),
+    above(same - different),
+    not_below(share, -80.0),
+  )
 
 
 def draw_signatures(run: runs.Run) -> Any:
@@ -103,7 +114,7 @@ def draw_signatures(run: runs.Run) -> Any:
   for kind in _kinds(run):
     for layers in (ALL, SHALLOW):
       which = {"corruption": kind, "layers": layers, "split": "test"}
-      found = results.gather(run, "corrupted", **which)
+      found = gather(run, "corrupted", **which)
       place = _chosen(run, layers)
       gain = found[np.arange(len(found)), place] - found[:, 0]
       rows[f"{kind.replace('_', ' ')}, {layers}"] = gain
@@ -122,10 +133,10 @@ SIGNATURES = (
 def _aligned(run: runs.Run, number: str) -> list[np.ndarray]:
   """Return [S] of a number before and after aligning."""
   states = ("before", "aligned")
-  return [results.gather(run, number, aligned=s)[:, 0] for s in states]
+  return [gather(run, number, aligned=s)[:, 0] for s in states]
 
 
-def aligning(run: runs.Run) -> Verdict:
+def aligning(run: runs.Run) -> Finding:
   """Judge: equal norms, nothing else moved, old classes and all gain."""
   change = {
     name: np.subtract(*_aligned(run, f"{name} (%)")[::-1])
@@ -133,15 +144,15 @@ def aligning(run: runs.Run) -> Verdict:
   }
   before, after = _aligned(run, "norms")
   off = np.abs(after - 1).max()
-  moved = results.gather(run, "moved", aligned="aligned").max()
-  parts = [f"{name} classes {said(x)}" for name, x in change.items()]
+  moved = gather(run, "moved", aligned="aligned").max()
+  parts = [f"{name} classes {points(x)}" for name, x in change.items()]
   text = (
     f"aligned minus before: {', '.join(parts)}; new over old norms"
-    f" {said(before, '')} before, off 1 by {off:.0e} after; all else"
-    f" moved by {moved:.0e}, {seeds(run)}"
+    f" {points(before, '')} before, off 1 by {off:.0e} after; all else"
+    f" moved by {moved:.0e}, {over(run)}"
   )
-  exact = off < 1e-6 and moved == 0
-  return text, exact and min(low(change["old"]), low(change["all"])) > 0
+  kept = exact(off < 1e-6 and moved == 0)
+  return text, every(kept, above(change["old"]), above(change["all"]))
 
 
 def draw_aligning(run: runs.Run) -> Any:

@@ -12,6 +12,7 @@ from experiments.merge import figures as merge_figures
 from experiments.merge import results
 from experiments.merge.results import TUNED
 from experiments.run import runs
+from experiments.run.claims import gather
 from weightspace import figures
 from weightspace.figures import Panel
 
@@ -30,7 +31,7 @@ def names_of(run: runs.Run, word: str) -> list[str]:
 def dropped(run: runs.Run) -> Any:
   """Draw accuracy over the drop rate, of task vectors and of weights."""
   lines = {
-    kind: results.gather(run, "normalised", dropped=kind)
+    kind: gather(run, "normalised", dropped=kind)
     for kind in names_of(run, "dropped")
   }
   rates = [float(rate) for rate in names_of(run, "rate")]
@@ -70,7 +71,7 @@ DROPPED = (
 
 def orders(run: runs.Run) -> Any:
   """Draw the methods, and OPCM over orders of arrival."""
-  found = results.gather(run, "test", tried="OPCM, other orders")
+  found = gather(run, "test", tried="OPCM, other orders")
   rows = {f"order {k}": found[:, k] for k in range(found.shape[1])}
   left = merge_figures.methods(run, results.ranked(run))
   right = figures.dots(rows, "accuracy (%)", "OPCM, by order of arrival")
@@ -86,7 +87,7 @@ ORDERS = (
 def descent(run: runs.Run) -> Any:
   """Draw the methods, and the interaction loss over steps."""
   steps = [int(x) for x in names_of(run, "steps")]
-  loss = 100 * results.gather(run, "interaction")
+  loss = 100 * gather(run, "interaction")
   label = ("steps of Adam", "interaction loss over the sum's (%)")
   left = merge_figures.methods(run, results.ranked(run))
   right = figures.curves(steps, {"loss": loss}, label, "Interaction loss")
@@ -103,16 +104,16 @@ def reversible(run: runs.Run) -> Any:
   """Draw accuracy over the number of basis vectors, and what they store."""
   count = len(run.config.tasks)
   found = {
-    name: results.gather(run, "accuracy", adapted=name)[:, 0]
+    name: gather(run, "accuracy", adapted=name)[:, 0]
     for name in names_of(run, "adapted")
   }
   names = [f"RMM, p = {p}" for p in range(1, count + 1)]
-  stored = [results.gather(run, "stored", reversible=n).mean() for n in names]
+  stored = [gather(run, "stored", reversible=n).mean() for n in names]
   flat = ("adapters", "mean of products", "mean of factors", "base")
   lines = {"RMM": np.stack([found[n] for n in names], 1)}
   lines |= {n: np.repeat(found[n][:, None], count, 1) for n in flat}
   error = 100 * np.stack(
-    [results.gather(run, "error", reversible=n)[:, 0] for n in names], 1
+    [gather(run, "error", reversible=n)[:, 0] for n in names], 1
   )
   left = figures.curves(
     stored,

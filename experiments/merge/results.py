@@ -20,6 +20,7 @@ from experiments.bench import task_vectors
 from experiments.bench.task_vectors import BASE, Bed
 from experiments.merge import methods
 from experiments.run import runs
+from experiments.run.claims import gather
 from weightspace.types import Data, Params, Stack
 
 TUNED, UNTUNED = "tuned", "untuned"
@@ -179,15 +180,6 @@ def _log(
     **{f"on {task}": float(x) for task, x in found.items()},
     **(more or {}),
   )
-
-
-def gather(run: runs.Run, name: str, **which: Any) -> np.ndarray:
-  """Return [S, ...] of a number: its lines in order, seed by seed."""
-  rows: dict[int, list[float]] = {}
-  for line in run.lines.values():
-    if name in line and all(line.get(k) == v for k, v in which.items()):
-      rows.setdefault(line["seed"], []).append(line[name])
-  return np.array([rows[seed] for seed in sorted(rows)])
 
 
 def of(

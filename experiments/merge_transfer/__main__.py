@@ -16,6 +16,7 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
   from experiments.merge_transfer import results
+  from experiments.run import claims
 
   config, model = run.config, run.model()
   old = _trained(run, model, "old", 0, {}, None)
@@ -27,7 +28,7 @@ def main(run: runs.Run) -> None:
     results.measure(
       run, model, name, (old, source, new, _tuned(run, model, name, new))
     )
-  results.finish(run)
+  claims.finish(run, results.CLAIM, results.table(run))
 
 
 def _keys(run: runs.Run, place: int) -> list[Any]:

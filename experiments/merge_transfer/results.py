@@ -15,9 +15,15 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import tasks
-from experiments.merge.results import gather
 from experiments.run import progress, runs
-from experiments.wise_ft.claims import said
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  every,
+  gather,
+  points,
+)
 from weightspace import figures, intervals, losses, paths
 from weightspace.figures import COLOURS, Panel
 from weightspace.types import Stack
@@ -91,7 +97,7 @@ def versions(run: runs.Run) -> list[str]:
   )
 
 
-def judge(run: runs.Run) -> tuple[str, bool]:
+def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: transfer helps where versions are connected, and by that."""
   gain, barrier = _table(run, "gain"), _table(run, "barrier")
   related = [not run.config.versions[n].fresh for n in versions(run)]
@@ -99,37 +105,31 @@ def judge(run: runs.Run) -> tuple[str, bool]:
   found = correlation(gain, barrier)
   within = correlation(near, barrier[:, related])
   text = (
-    f"transfer adds {said(near.mean(1))} to later versions, mean over"
-    f" {sum(related)}, {said(near[:, -1])} to the furthest of them and"
-    f" {said(far.mean(1))} to an unrelated base; correlation of gain and"
-    f" barrier over versions {said(found, '')}, over later ones alone"
-    f" {said(within, '')}, over {len(gain)} seeds"
+    f"transfer adds {points(near.mean(1))} to later versions, mean over"
+    f" {sum(related)}, {points(near[:, -1])} to the furthest of them and"
+    f" {points(far.mean(1))} to an unrelated base; correlation of gain and"
+    f" barrier over versions {points(found, '')}, over later ones alone"
+    f" {points(within, '')}, over {len(gain)} seeds"
   )
-  lows = [intervals.mean_interval(x).low for x in (*near.T, -found)]
-  return text, min(lows) > 0
+  return text, every(*map(above, (*near.T, -found)))
 
 
-def finish(run: runs.Run) -> None:
-  """Judge the claim, and write the table, figure and page."""
-  measured, holds = judge(run)
+def table(run: runs.Run) -> runs.Table:
+  """Return the numbers of each version, the nearest first."""
   columns = {"new": "base (%)"} | {n: f"{n} (%)" for n in NUMBERS[1:]}
   columns |= {n: n for n in ("gain", "barrier", "distance")}
-  table = {
+  return {
     name: {
       label: intervals.mean_interval(gather(run, n, version=name)[:, 0])
       for n, label in columns.items()
     }
     for name in versions(run)
   }
-  caption = (
-    "Left: accuracy on the task of each version of the base, as it is, with"
-    " what fine-tuning changed in the old version, and fine-tuned itself; bars"
-    " are 95 % intervals over seeds. Right: the gain of transfer against the"
-    " error barrier between the two fine-tuned models; a dot is a seed."
-  )
-  drawn = figures.figure(_bars(run), _scatter(run), width=11.0, height=4.0)
-  charts = {"transfer": (drawn, caption)}
-  run.finish(run.config.claim, measured, table, bool(holds), charts)
+
+
+def draw(run: runs.Run) -> Any:
+  """Draw accuracies of the versions, and gains against barriers."""
+  return figures.figure(_bars(run), _scatter(run), width=11.0, height=4.0)
 
 
 def _bars(run: runs.Run) -> Panel:
@@ -166,3 +166,13 @@ def _scatter(run: runs.Run) -> Panel:
     )
 
   return draw
+
+
+CLAIM = Claim(
+  judge,
+  draw,
+  "Left: accuracy on the task of each version of the base, as it is, with what"
+  " fine-tuning changed in the old version, and fine-tuned itself; bars are"
+  " 95 % intervals over seeds. Right: the gain of transfer against the error"
+  " barrier between the two fine-tuned models; a dot is a seed.",
+)

@@ -14,7 +14,7 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
   from experiments.merge_variance import results
-  from experiments.run import progress
+  from experiments.run import claims, progress
 
   config, model = run.config, run.model()
   made = results.tools(run, model)
@@ -26,7 +26,7 @@ def main(run: runs.Run) -> None:
       for arm in results.ARMS:
         results.gossip(run, made, arm, starts, (data, test), seed)
       advance(seed + 1)
-  results.finish(run)
+  claims.finish(run, results.CLAIM, results.table(run))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,16 @@ import optax
 
 import weightspace as ws
 from experiments.bench import tasks
-from experiments.merge.results import gather
 from experiments.run import hosts, runs
-from experiments.wise_ft.claims import said
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  every,
+  exact,
+  gather,
+  points,
+)
 from weightspace import figures, intervals, losses, trees
 from weightspace.types import Data, Key, Loss, Score, Stack
 
@@ -146,7 +153,7 @@ def _variance(stack: Stack) -> float:
   return float(np.mean([jnp.var(x, axis=(1, 2)).mean() for x in kernels]))
 
 
-def judge(run: runs.Run) -> tuple[str, bool]:
+def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: 1 / N, mended exactly, and gossip that learns sooner for it."""
   parts, off, mended = [], [], []
   for count in run.config.counts:
@@ -155,7 +162,7 @@ def judge(run: runs.Run) -> tuple[str, bool]:
     mended.append(
       np.abs(gather(run, "corrected", averaged=count)[:, 0] - 1).max()
     )
-    parts.append(f"N = {count} {said(ratio, '')}")
+    parts.append(f"N = {count} {points(ratio, '')}")
   accuracy = {arm: gather(run, "accuracy", arm=arm).mean(1) for arm in ARMS}
   gain = accuracy["corrected"] - accuracy["plain"]
   common = accuracy["common start"] - accuracy["corrected"]
@@ -163,30 +170,28 @@ def judge(run: runs.Run) -> tuple[str, bool]:
     f"variance of the mean over the members': {', '.join(parts)}, off 1/N by"
     f" {100 * max(off):.1f} % at most; corrected off 1 by {max(mended):.0e};"
     f" accuracy of gossip, mean over {run.config.rounds} rounds: corrected"
-    f" minus plain {said(gain)}, a common start minus corrected"
-    f" {said(common)}, over {len(gain)} seeds"
+    f" minus plain {points(gain)}, a common start minus corrected"
+    f" {points(common)}, over {len(gain)} seeds"
   )
-  exact = max(off) < 0.02 and max(mended) < 1e-5
-  return text, exact and intervals.mean_interval(gain).low > 0
+  law = exact(max(off) < 0.02 and max(mended) < 1e-5)
+  return text, every(law, above(gain))
 
 
-def finish(run: runs.Run) -> None:
-  """Judge the claim, and write the table, figure and page."""
-  measured, holds = judge(run)
-  table: runs.Table = {}
+def table(run: runs.Run) -> runs.Table:
+  """Return the accuracies of each arm, and the least variance."""
+  made: runs.Table = {}
   for arm in ARMS:
     accuracy, left = (gather(run, n, arm=arm) for n in ("accuracy", "variance"))
-    table[arm] = {
+    made[arm] = {
       "mean of rounds (%)": intervals.mean_interval(accuracy.mean(1)),
       "last round (%)": intervals.mean_interval(accuracy[:, -1]),
       "least variance (%)": intervals.mean_interval(left.min(1)),
     }
-  caption = (
-    "Left: accuracy of the nodes after each round of gossip in random pairs,"
-    " from independent starts with and without correction, and from a common"
-    " start. Right: variance of the weights after averaging, over that of the"
-    " starts. Bands are 95 % intervals of the mean over seeds."
-  )
+  return made
+
+
+def show(run: runs.Run) -> Any:
+  """Draw accuracy and variance of the weights, round by round."""
   turns = range(1, 1 + run.config.rounds)
   panels = [
     figures.curves(
@@ -197,6 +202,14 @@ def finish(run: runs.Run) -> None:
       ("variance", "variance over the starts' (%)", "Weights after averaging"),
     )
   ]
-  drawn = figures.figure(*panels, width=11.0, height=3.8)
-  charts = {"variance": (drawn, caption)}
-  run.finish(run.config.claim, measured, table, bool(holds), charts)
+  return figures.figure(*panels, width=11.0, height=3.8)
+
+
+CLAIM = Claim(
+  judge,
+  show,
+  "Left: accuracy of the nodes after each round of gossip in random pairs, from"
+  " independent starts with and without correction, and from a common start."
+  " Right: variance of the weights after averaging, over that of the starts."
+  " Bands are 95 % intervals of the mean over seeds.",
+)

@@ -48,9 +48,10 @@ def cell(
   import weightspace as ws
   from experiments.bench import classifiers
   from experiments.phases import cells
+  from experiments.run import claims
 
   config = run.config
-  if classifiers.lines(run, "done", width=f"{width:g}", batch=batch):
+  if claims.only(run, "done", width=f"{width:g}", batch=batch):
     return
   named: dict[str, Any] = {"width": width}
   if config.model.name == "mlp":

@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from experiments.bench import classifiers
 from experiments.phases import figures
-from experiments.run import runs
+from experiments.run import claims, runs
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  below,
+  every,
+  exact,
+  said,
+)
 from weightspace import intervals, probe
 
 MEASURES = {
@@ -24,12 +32,6 @@ MEASURES = {
   "matched_gain": "after matching (points)",
 }
 LOW = 0.01  # a barrier of the training error below one point is low
-STATEMENT = (
-  "Over width and batch size: mode connectivity rises and the trace of the"
-  " Hessian falls with width; phases with and without barriers are found; and"
-  " averaging two networks from one start helps only where their barrier is"
-  " low."
-)
 
 
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -71,7 +73,7 @@ def values(run: runs.Run, name: str, width: float, batch: int) -> np.ndarray:
   Without those where it has no value, such as the similarity of outputs that
   are constant; where none has one, NaN.
   """
-  lines = classifiers.lines(run, name, width=f"{width:g}", batch=batch)
+  lines = claims.only(run, name, width=f"{width:g}", batch=batch)
   found = np.array([x[name] for x in lines if x.get("pair") != "twins"], float)
   known = found[~np.isnan(found)]
   return known if known.size else found
@@ -110,54 +112,49 @@ def trends(run: runs.Run, name: str, across: str = "width") -> np.ndarray:
   return np.array(found)
 
 
-def _trend(run: runs.Run, name: str, across: str) -> intervals.Interval:
-  return intervals.mean_interval(trends(run, name, across))
-
-
-def judge(run: runs.Run, phases: np.ndarray) -> tuple[str, bool | None]:
+def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: trends, phases, and where averages from one start help."""
+  phases = labels(run, cells(run))
   if min(phases.shape) < 2:
-    return _few(run, phases), None
+    return _few(run, phases), Verdict("undecided")
   rows = [("mode_connectivity", "width"), ("trace", "width")]
   rows += [("loss", "batch"), ("trace", "batch")]
-  found = [_trend(run, *row) for row in rows]
-  said = [
-    f"rank correlation of {across} with {MEASURES[name]} {trend.mean:+.2f}"
-    f" [{trend.low:+.2f}, {trend.high:+.2f}]"
+  found = [trends(run, *row) for row in rows]
+  texts = [
+    f"rank correlation of {across} with {MEASURES[name]} {said(trend, '', 2)}"
     for (name, across), trend in zip(rows, found)
   ]
   # Those with batch size are told only: it sets the number of steps as well.
-  holds = found[0].low > 0 and found[1].high < 0
-  twins = classifiers.lines(run, "barrier", pair="twins")
+  verdicts = [above(found[0]), below(found[1])]
+  twins = claims.only(run, "barrier", pair="twins")
   for name, low in (("low", True), ("high", False)):
     gains = [x["gain"] for x in twins if (x["barrier"] < LOW) == low]
     if len(gains) < 2:
-      said.append(f"{len(gains)} cells of {name} barrier")
-      holds = False
+      texts.append(f"{len(gains)} cells of {name} barrier")
+      verdicts.append(exact(False))
       continue
-    gain = intervals.mean_interval(gains)
-    said.append(
-      f"averages of {name} barrier {gain.mean:+.2f} points"
-      f" [{gain.low:+.2f}, {gain.high:+.2f}] in {len(gains)} cells"
+    texts.append(
+      f"averages of {name} barrier {said(gains, 'points', 2)} in"
+      f" {len(gains)} cells"
     )
-    holds &= gain.low > 0 if low else gain.low < 0
+    verdicts.append(above(gains) if low else exact(not above(gains)))
   kinds, counts = np.unique(phases, return_counts=True)
-  said.append("phases " + ", ".join(f"{k} {n}" for k, n in zip(kinds, counts)))
+  texts.append("phases " + ", ".join(f"{k} {n}" for k, n in zip(kinds, counts)))
   poor = np.isin(phases, ("I", "III")).any()
   well = np.isin(phases, ("II", "IV-A", "IV-B")).any()
-  return "; ".join(said), bool(holds and poor and well)
+  return "; ".join(texts), every(*verdicts, exact(poor and well))
 
 
 def _few(run: runs.Run, phases: np.ndarray) -> str:
   """Say what cells without a second width or batch size have to say."""
-  twins = classifiers.lines(run, "barrier", pair="twins")
+  twins = claims.only(run, "barrier", pair="twins")
   gains = ", ".join(
     f"{x['gain']:+.2f} points at a barrier of {100 * x['barrier']:.2f} points"
     for x in twins
   )
   number = "one cell" if phases.size == 1 else f"{phases.size} cells in a row"
   return (
-    f"{number}: no trends over width and batch size, not judged; phases"
+    f"{number}: no trends over width and batch size; phases"
     f" {', '.join(map(str, phases.ravel()))}; averages from one start {gains}"
   )
 
@@ -166,7 +163,6 @@ def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figures."""
   grid = cells(run)
   phases = labels(run, grid)
-  measured, holds = judge(run, phases)
   table: runs.Table = {}
   for i, width in enumerate(run.config.widths):
     for j, batch in enumerate(run.config.batches):
@@ -183,4 +179,4 @@ def finish(run: runs.Run) -> None:
       {label: shown[name] for name, label in MEASURES.items()}, sides
     ),
   }
-  run.finish(STATEMENT, measured, table, holds, charts)
+  claims.finish(run, Claim(judge), table, charts)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.rebasin.claims import cases, gather, only
+from experiments.rebasin.results import cases
 from experiments.run import runs
+from experiments.run.claims import only, rows
 from weightspace import figures
 
 HUES = {
@@ -59,7 +60,7 @@ def _left(run: runs.Run, case: str) -> figures.Panel:
 
 
 def _right(run: runs.Run, ordered: list[str]) -> figures.Panel:
-  found = [gather(run, "accuracy", "merged", case=case) for case in ordered]
+  found = [rows(run, "accuracy", "merged", case=case) for case in ordered]
   title = "The mean of all models"
   if len(ordered) == 1:
     return figures.dots(

@@ -14,16 +14,21 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench.population import Problem
-from experiments.rebasin import claims, figures, methods
-from experiments.rebasin.claims import cases, gather
+from experiments.rebasin import methods
 from experiments.run import runs
-from weightspace import intervals, paths
+from weightspace import paths
 from weightspace.types import Params, Stack
 
 
 def label(method: str, merge: str) -> str:
   """Return what a merged model is called."""
   return method if merge == "mean" else f"{method} + {merge}"
+
+
+def cases(run: runs.Run) -> list[str]:
+  """Return the names of the cases, by size where they have one."""
+  sizes = run.config.get("sizes") or {}
+  return sorted(run.config.cases, key=lambda case: sizes.get(case, 0))
 
 
 def measure(
@@ -127,37 +132,3 @@ def directions(
     left=float(np.mean([layer.left for layer in found])),
     right=float(np.mean([layer.right for layer in found])),
   )
-
-
-def finish(run: runs.Run) -> None:
-  """Judge the claim of the config, and write the table, figure and page."""
-  table: runs.Table = {}
-  for case in cases(run):
-    start = f"{case}: " if len(run.config.cases) > 1 else ""
-    merged = gather(run, "accuracy", "merged", case=case)
-    loss = gather(run, "loss", "merged", case=case)
-    lines = {
-      split: gather(run, "mean", "method", case=case, split=split)
-      for split in ("train", "test")
-    }
-    for name in merged:
-      row: dict[str, Any] = {
-        "test (%)": intervals.mean_interval(merged[name]),
-        "test loss": intervals.mean_interval(loss[name]),
-      }
-      for split, found in lines.items():
-        values = found.get(name)
-        row[f"{split} barrier"] = (
-          None if values is None else intervals.mean_interval(values)
-        )
-      table[start + name] = row
-  judge = claims.JUDGES[run.config.judge]
-  measured, holds = judge(run)
-  caption = (
-    "Left: test loss on the line between the first two models of the last case,"
-    " mean over seeds and 95 % band. Right: test accuracy of the mean of all"
-    " models. Barrier in the table: the largest loss on the line less the mean"
-    " of its ends; every convention is in metrics.jsonl."
-  )
-  charts = {"rebasin": (figures.draw(run), caption)}
-  run.finish(run.config.claim, measured, table, holds, charts)

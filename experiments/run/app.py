@@ -147,6 +147,7 @@ def settle(given: dict[str, Any], file: str) -> tuple[dict[str, Any], Any]:
   """
   config = runs.plain(given, "config")
   hosts.complete(config.pop("mesh", None))  # where it runs is not what it is
+  config.pop("registered", None)  # nor is what is claimed of it
   brought = own.functions(file)
   if brought:  # another version of the file is another run
     config["own"] = runs.digest({"file": pathlib.Path(file).read_text()})

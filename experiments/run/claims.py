@@ -1,7 +1,8 @@
-"""What a study of averages found: a table by method, a figure, a verdict.
+"""Claims: a statement of a paper, judged from the lines of a run.
 
-Serves the experiments `average`, `replicas` and `adapt`: each study logs one
-line for a seed and a method, and all that a run says is made from the lines.
+A family of experiments has a `claims.py` with a judge for each of its claims: a
+function that reads the lines that a run logged, and nothing else, and returns
+what was measured, in words, and a verdict.  The statement stands in the config.
 
 >>> said(np.array([1.0, 1.0]), "points")
 '+1.00 points [+1.00, +1.00]'
@@ -11,134 +12,173 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from experiments.run import runs
-from weightspace import figures, intervals
+from experiments.run.verdicts import (
+  Verdict,
+  above,
+  below,
+  every,
+  exact,
+  not_below,
+  within,
+)
+from weightspace import intervals
+
+__all__ = [
+  "Claim",
+  "Judge",
+  "Rows",
+  "Verdict",
+  "above",
+  "below",
+  "every",
+  "exact",
+  "finish",
+  "gather",
+  "high",
+  "low",
+  "not_below",
+  "only",
+  "over",
+  "points",
+  "rows",
+  "said",
+  "table",
+  "within",
+]
 
 Rows = dict[str, np.ndarray]  # {method: [seeds]} of one metric
-KEYS = ("seed", "method", "seconds", "stage", "curve", "at")
+POINTS = ("at", "place")  # entries of lines that are points on a curve
+Judge = Callable[[runs.Run], tuple[str, Verdict]]
 
 
 class Claim(NamedTuple):
-  """A statement, and the function that says what was found and if it holds."""
+  """How a claim is judged and drawn."""
 
-  statement: str
-  judge: Callable[[runs.Run], tuple[str, bool]]
-
-
-def study(run: runs.Run, studies: Mapping[str, Any]) -> None:
-  """Run the study of the config and log its lines, unless that was done.
-
-  A study is one piece: it holds trajectories that lie nowhere else, so that one
-  that is killed trains them again, and logs only the lines that are not there.
-  """
-  done = {"stage": "measured"}
-  if runs.identity(done) not in run.lines:
-    for line in studies[run.config.study](run):
-      run.log(**line)
-    run.log(**done)
+  judge: Judge
+  draw: Callable[[runs.Run], Any] | None = None
+  caption: str = ""
 
 
-def rows(run: runs.Run, metric: str) -> Rows:
-  """Return {method: [seeds]} of a metric, in the order of the lines."""
-  found: dict[str, list[float]] = {}
-  for line in run.lines.values():
-    if "method" in line and "at" not in line and metric in line:
-      found.setdefault(line["method"], []).append(line[metric])
-  return {name: np.array(values) for name, values in found.items()}
-
-
-def curves(run: runs.Run, metric: str) -> tuple[list[float], Rows]:
-  """Return places, and {method: [seeds, places]} of lines that have `at`."""
-  found: dict[str, dict[int, list[float]]] = {}
-  places: dict[str, float] = {}
-  for line in run.lines.values():
-    if "at" in line and metric in line:
-      own = found.setdefault(line["method"], {})
-      own.setdefault(line["seed"], []).append(line[metric])
-      places[line["at"]] = float(line["at"])
-  return list(places.values()), {
-    name: np.array(list(seeds.values())) for name, seeds in found.items()
-  }
-
-
-def said(values: np.ndarray, unit: str) -> str:
-  """Return a mean difference over seeds with its interval, for people."""
-  found = intervals.mean_interval(values)
-  digits = 2 if abs(found.mean) >= 0.1 else 4
-  ends = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-  return f"{found.mean:+.{digits}f} {unit} {ends}"
-
-
-def below(values: np.ndarray) -> bool:
-  """Tell whether the whole interval of a mean lies below zero."""
-  return bool(intervals.mean_interval(values).high < 0)
-
-
-def above(values: np.ndarray) -> bool:
-  """Tell whether the whole interval of a mean lies above zero."""
-  return below(-np.asarray(values))
-
-
-def finish(run: runs.Run, claims: Mapping[str, Claim]) -> None:
-  """Judge the config's claim, and write the table, the figure and the page."""
-  metrics = dict.fromkeys(
-    key
+def only(run: runs.Run, *names: str, **equal: Any) -> list[dict[str, Any]]:
+  """Return the lines of a run that have these entries, and these values."""
+  return [
+    line
     for line in run.lines.values()
-    if "method" in line and "at" not in line
-    for key in line
-    if key not in KEYS
-  )
-  table: runs.Table = {}
-  for metric in metrics:
-    for method, values in rows(run, metric).items():
-      known = intervals.mean_interval(values)
-      table.setdefault(method, {})[metric] = known
-  claim = claims[run.config.claim]
-  measured, holds = claim.judge(run)
-  caption = (
-    "Left: one row a method; faint dots are seeds, bars 95 % intervals of the"
-    " mean over seeds. Curves: the mean over seeds and its 95 % band."
-  )
-  charts = {run.config.study: (draw(run, next(iter(metrics))), caption)}
-  run.finish(claim.statement, measured, table, holds, charts)
+    if all(name in line for name in names)
+    and all(line.get(name) == value for name, value in equal.items())
+  ]
 
 
-def draw(run: runs.Run, metric: str) -> Any:
-  """Draw the first metric of the table, and a curve where there is one."""
-  metric = run.config.get("figure", metric)
-  found = rows(run, metric)
-  panels = [figures.dots(found, metric, run.config.get("heading", ""))]
-  curve = run.config.get("curve", ())
-  if curve:
-    label, name, title = curve
-    places, lines = curves(run, name)
-    panels.append(figures.curves(places, lines, (label, name), title))
-  if run.config.get("trade", ()):
-    panels.append(trade(run, *run.config.trade))
-  height = max(2.4, 1.2 + 0.42 * len(found))
-  room = 0.075 * max(map(len, found))  # for the names of methods
-  width = 5.0 * len(panels) + room
-  return figures.figure(*panels, width=width, height=height)
+def gather(run: runs.Run, number: str, **equal: Any) -> np.ndarray:
+  """Return [S, ...] of a number: its lines in order, seed by seed."""
+  values: dict[int, list[float]] = {}
+  for line in only(run, number, **equal):
+    values.setdefault(line["seed"], []).append(line[number])
+  return np.array([values[seed] for seed in sorted(values)])
 
 
-def trade(run: runs.Run, across: str, up: str) -> figures.Panel:
-  """Make the panel of one metric against another, a point for each method.
+def rows(run: runs.Run, number: str, by: str = "method", **equal: Any) -> Rows:
+  """Return {method: [S]} of a number, in the order of the lines.
 
-  Methods of one name but for what follows a comma are joined in their order.
+  Args:
+    run: whose lines are read; those of points on a curve are left out.
+    number: what is gathered.
+    by: the entry that names the method.
+    **equal: what the lines have to say.
   """
-  x, y = rows(run, across), rows(run, up)
+  values: dict[str, list[float]] = {}
+  for line in only(run, number, by, **equal):
+    if not any(name in line for name in POINTS):
+      values.setdefault(line[by], []).append(line[number])
+  return {name: np.array(numbers) for name, numbers in values.items()}
 
-  def draw(axes: Any) -> None:
-    groups: dict[str, list[str]] = {}
-    for name in x:
-      groups.setdefault(name.partition(",")[0], []).append(name)
-    for place, (group, names) in enumerate(groups.items()):
-      colour = figures.COLOURS[place % len(figures.COLOURS)]
-      points = np.array([[x[n].mean(), y[n].mean()] for n in names])
-      axes.plot(*points.T, "o-", color=colour, label=group)
-    axes.grid()
-    axes.legend()
-    axes.set(xlabel=across, ylabel=up, title="One against the other")
 
-  return draw
+def low(values: npt.ArrayLike) -> float:
+  """Return the lower end of the interval of a mean over seeds."""
+  return intervals.mean_interval(values).low
+
+
+def high(values: npt.ArrayLike) -> float:
+  """Return the upper end of the interval of a mean over seeds."""
+  return intervals.mean_interval(values).high
+
+
+def said(
+  values: npt.ArrayLike | intervals.Interval,
+  unit: str = "",
+  digits: int | None = None,
+  signed: bool = True,
+) -> str:
+  """Return a mean over seeds with its interval, for people.
+
+  Args:
+    values: [S], or the interval itself.
+    unit: written after the mean, if any.
+    digits: behind the point; two, or four of a mean below 0.1.
+    signed: whether a plus is written, as for a difference.
+
+  >>> said([0.01, 0.03], "nats", signed=False)
+  '0.0200 nats [-0.1071, 0.1471]'
+  """
+  if isinstance(values, intervals.Interval):
+    interval = values
+  else:
+    interval = intervals.mean_interval(values)
+  if digits is None:
+    digits = 2 if abs(interval.mean) >= 0.1 else 4
+  form = f"{'+' if signed else ''}.{digits}f"
+  ends = f"[{interval.low:{form}}, {interval.high:{form}}]"
+  return f"{interval.mean:{form}} {unit} {ends}".replace("  ", " ")
+
+
+def points(values: npt.ArrayLike, unit: str = "points") -> str:
+  """Return a mean difference over seeds in points, to two digits.
+
+  >>> points([0.01, 0.01])
+  '+0.01 points [+0.01, +0.01]'
+  """
+  return said(values, unit, 2)
+
+
+def over(run: runs.Run) -> str:
+  """Return how many seeds a run has, for people."""
+  return f"over {run.config.seeds} seeds"
+
+
+def table(columns: Mapping[str, Rows]) -> runs.Table:
+  """Return {method: {column: Interval}} of several metrics by method."""
+  made: runs.Table = {}
+  for column, methods in columns.items():
+    for method, values in methods.items():
+      made.setdefault(method, {})[column] = intervals.mean_interval(values)
+  return made
+
+
+def finish(
+  run: runs.Run,
+  claim: Claim,
+  numbers: runs.Table,
+  charts: dict[str, tuple[Any, str]] | None = None,
+) -> None:
+  """Judge the claim of a config, and write the table, the figure and the page.
+
+  Args:
+    run: whose config states the claim.
+    claim: how it is judged, and drawn where no charts are given.
+    numbers: {row: {column: Interval or number}}.
+    charts: {name: (figure, caption)}.
+  """
+  measured, verdict = claim.judge(run)
+  if charts is None and claim.draw:
+    name = run.config.get("judge") or run.about["name"]
+    charts = {name: (claim.draw(run), claim.caption)}
+  run.finish(statement(run), measured, numbers, verdict, charts)
+
+
+def statement(run: runs.Run) -> str:
+  """Return the statement that a config registers, or else claims."""
+  registered = run.config.get("registered")
+  return registered.statement if registered else run.config.claim

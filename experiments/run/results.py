@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import Any
 
-from experiments.run import runs
+from experiments.run import files
 from weightspace import figures, report
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -53,17 +53,17 @@ def _commit() -> str | None:
 
 
 def write(
-  folder: runs.Folder, result: dict[str, Any], charts: dict[str, Any]
+  folder: files.Folder, result: dict[str, Any], charts: dict[str, Any]
 ) -> None:
   """Write figures/, report.html and result.json, then say where they are."""
   inline = {}
   for name, (figure, caption) in charts.items():
     if figure:
-      runs.write(folder / "figures" / f"{name}.png", figures.png(figure))
+      files.write(folder / "figures" / f"{name}.png", figures.png(figure))
       inline[caption] = figures.svg(figure)
-  page = report.page(result, runs.load(folder / "config.json"), inline)
-  runs.write(folder / "report.html", page)
-  runs.write(folder / "result.json", runs.dump(result))
+  page = report.page(result, files.load(folder / "config.json"), inline)
+  files.write(folder / "report.html", page)
+  files.write(folder / "result.json", files.dump(result))
   show(result)
   print(f"page: {folder / 'report.html'}", flush=True)
 

@@ -195,7 +195,7 @@ class Run(NamedTuple):
     claim: str,
     measured: str,
     numbers: Table,
-    holds: bool | None,
+    holds: Any,
     figures: dict[str, Any] | None = None,
   ) -> None:
     """Write figures/, report.html and, last of all, result.json.
@@ -204,21 +204,23 @@ class Run(NamedTuple):
       claim: the statement that was tested.
       measured: what was found, in one line with its interval.
       numbers: {row: {column: Interval or number}}: the table.
-      holds: whether the claim holds here; None where nothing is claimed. Over
-        a single seed nothing is judged, whatever this says (verdicts.py).
+      holds: a Verdict, or plain true or false; None where nothing is claimed.
+        Over a single seed nothing is decided, whatever this says (verdicts.py).
       figures: {name: (matplotlib Figure or None, caption)}.
     """
     from experiments.run import results, verdicts
     from weightspace import multihost
 
-    measured, holds = verdicts.settle(measured, holds, self.lines.values())
+    measured, verdict = verdicts.settle(
+      measured, verdicts.of(holds), self.lines.values()
+    )
     found = {
       "title": self.config.get("title", self.about["name"]),
       "paper": self.config.get("paper"),
       "claim": claim,
       "measured": measured,
       "numbers": numbers,
-      "holds": holds,
+      **verdicts.entries(verdict),
       "seed": self.config.get("seed"),
       "seconds": round(self.seconds, 1),
     }

@@ -15,9 +15,9 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench.population import Problem
-from experiments.run import runs
-from experiments.soup import claims
-from experiments.soup.claims import Rows
+from experiments.run import claims, runs
+from experiments.run.claims import Rows
+from experiments.soup.claims import CLAIMS
 from weightspace import figures, intervals, losses, paths
 from weightspace.types import Params, Stack
 
@@ -137,7 +137,7 @@ def labels(run: runs.Run) -> dict[str, str]:
 def finish(run: runs.Run) -> None:
   """Judge the claim of the config, and write the table, figure and page."""
   metrics = ("validation accuracy", "test accuracy", "test loss")
-  rows = {metric: claims.gather(run, metric) for metric in metrics}
+  rows = {metric: claims.rows(run, metric) for metric in metrics}
   table: runs.Table = {}
   for name, label in labels(run).items():
     accuracy = rows["test accuracy"]
@@ -151,8 +151,6 @@ def finish(run: runs.Run) -> None:
         rows["validation accuracy"][name]
       ),
     }
-  claim = claims.CLAIMS[run.config.claim]
-  measured, holds = claim.judge(run)
   caption = (
     "Left: test accuracy; faint dots are seeds, or single members on the row of"
     " the mean member; bars are 95 % intervals of the mean over seeds. Right:"
@@ -161,7 +159,7 @@ def finish(run: runs.Run) -> None:
     " selection is accuracy on the data that chose."
   )
   charts = {"soups": (draw(run, rows["test accuracy"]), caption)}
-  run.finish(claim.statement, measured, table, holds, charts)
+  claims.finish(run, CLAIMS[run.config.claim], table, charts)
 
 
 def draw(run: runs.Run, accuracy: Rows) -> Any:

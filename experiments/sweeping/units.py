@@ -18,7 +18,7 @@ import json
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.run import runs
@@ -170,27 +170,23 @@ def command(
   ]
 
 
-def find_experiment(
-  config: str, given: str | None, known: Callable[[], dict[str, str]]
-) -> str:
+def find_experiment(config: str, given: str | None) -> str:
   """Return the experiment that runs a config.
 
   Args:
     config: its file.
     given: what the command line says, if anything.
-    known: gives {config name: experiment} of the claims.
 
   Raises:
     ValueError: when nothing says it.
   """
   if given:
     return given
-  name = pathlib.Path(config.partition(":")[0]).stem
-  own = getattr(load(config.partition(":")[0]), "EXPERIMENT", None)
-  found = own or known().get(name)
-  if not found:
+  path = config.partition(":")[0]
+  named = getattr(load(path), "EXPERIMENT", None)
+  if not named:
     raise ValueError(
-      f"--experiment: not given, and {name!r} is the config of no claim,"
-      " expected --experiment=NAME or EXPERIMENT in the config"
+      f"--experiment: not given, and {pathlib.Path(path).stem!r} does not say"
+      " it, expected --experiment=NAME or EXPERIMENT in the config"
     )
-  return found
+  return named

@@ -18,7 +18,9 @@ def main(run: runs.Run) -> None:
 
   import weightspace as ws
   from experiments.bench import fine_tuning
-  from experiments.wise_ft import claims, results
+  from experiments.run import claims
+  from experiments.wise_ft import results
+  from experiments.wise_ft.claims import CLAIMS, table
 
   config = run.config
   splits, model = run.data(), run.model()
@@ -38,7 +40,7 @@ def main(run: runs.Run) -> None:
 
     fine, _ = run.members(variant, tune)
     results.measure(run, model, splits, variant, base, fine)
-  claims.finish(run)
+  claims.finish(run, CLAIMS[config.judge], table(run))
 
 
 if __name__ == "__main__":

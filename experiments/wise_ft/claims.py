@@ -1,34 +1,33 @@
 """What each claim of the WiSE-FT experiment asks, its table and its figure.
 
-All is made from the lines that `wise_ft_results` logged.
+All is made from the lines that `results` logged.
 
 >>> sorted(CLAIMS)
 ['bang', 'peak', 'spurious']
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from experiments.run import runs
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  below,
+  every,
+  exact,
+  not_below,
+  points,
+)
 from experiments.wise_ft import results
 from weightspace import figures, intervals
 
 BOTH = "both"  # the variant that BANG's claim is about: mixup and smoothing
 
 
-def said(values: np.ndarray, unit: str = "points") -> str:
-  """Return a mean difference over seeds with its interval, for people."""
-  found = intervals.mean_interval(values)
-  return f"{found.mean:+.2f} {unit} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-def _low(values: np.ndarray) -> float:
-  return intervals.mean_interval(values).low
-
-
-def peak_claim(run: runs.Run) -> tuple[str, bool]:
+def peak(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: the mean of in and out peaks inside, and 0.5 is above both ends."""
   mean = results.curves(run, results.PLAIN)["mean"]
   ends = mean[:, [0, -1]].max(1)
@@ -40,14 +39,15 @@ def peak_claim(run: runs.Run) -> tuple[str, bool]:
   )
   measured = (
     f"mean of in and out at alpha 0.5 minus the better end:"
-    f" {said(mean[:, results.HALF] - ends)}; at the alpha chosen on validation"
-    f" images ({where}): {said(chosen - ends)}, over {len(mean)} seeds"
+    f" {points(mean[:, results.HALF] - ends)}; at the alpha chosen on"
+    f" validation images ({where}): {points(chosen - ends)}, over {len(mean)}"
+    " seeds"
   )
-  above = min(_low(mean[:, results.HALF] - ends), _low(chosen - ends)) > 0
-  return measured, inside and above
+  higher = above(mean[:, results.HALF] - ends), above(chosen - ends)
+  return measured, every(exact(inside), *higher)
 
 
-def spurious_claim(run: runs.Run) -> tuple[str, bool]:
+def spurious(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: FalseFalseTrue, OOD above both ends, overconfidence costs."""
   out = results.curves(run, results.PLAIN)["out"]
   gains = out[:, [results.HALF]] - out[:, [0, -1]]
@@ -57,33 +57,33 @@ def spurious_claim(run: runs.Run) -> tuple[str, bool]:
   )
   fall = ensemble[:, -1] - ensemble[:, 0]
   measured = (
-    f"out of distribution at alpha 0.5: {said(gains[:, 0])} over the base,"
-    f" {said(gains[:, 1])} over the fine-tuned model; FalseFalseTrue"
-    f" {said(outcome[0], '%')}, TrueTrueFalse {said(outcome[1], '%')};"
+    f"out of distribution at alpha 0.5: {points(gains[:, 0])} over the base,"
+    f" {points(gains[:, 1])} over the fine-tuned model; FalseFalseTrue"
+    f" {points(outcome[0], '%')}, TrueTrueFalse {points(outcome[1], '%')};"
     f" fine-tuned logits times {results.SCALES[-1]:g} change the output"
-    f" ensemble by {said(fall)}, over {len(out)} seeds"
+    f" ensemble by {points(fall)}, over {len(out)} seeds"
   )
-  kept = min(_low(gains[:, 0]), _low(gains[:, 1]), _low(outcome[0])) > 0
-  return measured, kept and _low(-fall) > 0
+  kept = gains[:, 0], gains[:, 1], outcome[0]
+  return measured, every(*map(above, kept), below(fall))
 
 
-def bang_claim(run: runs.Run) -> tuple[str, bool]:
+def bang(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: softened labels raise the interpolated model's OOD accuracy."""
   plain = results.curves(run, results.PLAIN)
-  parts, lows = [], {}
+  parts, gains = [], {}
   for variant in run.config.variants:
     if variant != results.PLAIN:
       found = results.curves(run, variant)
       out, inside = (found[name] - plain[name] for name in ("out", "in"))
-      lows[variant] = _low(out[:, results.HALF])
+      gains[variant] = out[:, results.HALF]
       parts.append(
-        f"{variant} {said(out[:, results.HALF])} (in distribution"
-        f" {said(inside[:, results.HALF])}; the fine-tuned model itself"
-        f" {said(out[:, -1])})"
+        f"{variant} {points(out[:, results.HALF])} (in distribution"
+        f" {points(inside[:, results.HALF])}; the fine-tuned model itself"
+        f" {points(out[:, -1])})"
       )
   text = "out of distribution at alpha 0.5, minus WiSE-FT: "
   count = len(plain["out"])
-  return f"{text}{'; '.join(parts)}, over {count} seeds", lows[BOTH] >= 0
+  return f"{text}{'; '.join(parts)}, over {count} seeds", not_below(gains[BOTH])
 
 
 MENDED = ("FalseFalseTrue", "TrueTrueFalse")
@@ -91,20 +91,6 @@ COLUMNS = {  # of the table; of "spurious" they are named by its domains
   "bang": ("in", "out", "mean", "overconfidence"),
   "peak": ("in", "seen", "unseen", "out", "mean"),
 }
-Judge = Callable[[runs.Run], tuple[str, bool]]
-CLAIMS: dict[str, Judge] = {
-  "bang": bang_claim,
-  "peak": peak_claim,
-  "spurious": spurious_claim,
-}
-
-
-def finish(run: runs.Run) -> None:
-  """Judge the claim of the config, and write the table, figure and page."""
-  measured, holds = CLAIMS[run.config.judge](run)
-  draw, caption = DRAWINGS[run.config.judge]
-  charts = {run.config.judge: (draw(run), caption)}
-  run.finish(run.config.claim, measured, table(run), holds, charts)
 
 
 def table(run: runs.Run) -> runs.Table:
@@ -221,18 +207,21 @@ def draw_spurious(run: runs.Run) -> Any:
 
 
 SEEDS = "Dots are seeds, bars and bands 95 % intervals of their mean."
-DRAWINGS: dict[str, tuple[Callable[[runs.Run], Any], str]] = {
-  "bang": (
+CLAIMS = {
+  "bang": Claim(
+    bang,
     draw_bang,
     f"Left: gain of softened labels, paired by seed. {SEEDS} Right: from the"
     " base to each fine-tuned model, means over seeds; stars are alpha 0.5.",
   ),
-  "peak": (
+  "peak": Claim(
+    peak,
     draw_peak,
     f"Left: accuracy from the base to the fine-tuned model. {SEEDS} Right: the"
     " same way, out of against in distribution; the star is alpha 0.5.",
   ),
-  "spurious": (
+  "spurious": Claim(
+    spurious,
     draw_spurious,
     "Left: where patches fail; the last row is the output ensemble with an"
     f" overconfident fine-tuned model. {SEEDS} Right: what is compared, paired"

@@ -14,6 +14,7 @@ import numpy as np
 
 import weightspace as ws
 from experiments.run import progress, runs
+from experiments.run.claims import gather
 from weightspace import losses
 from weightspace.data import domains
 from weightspace.merge.methods import feature_diversity
@@ -92,15 +93,6 @@ def _ensembles(base: Any, fine: Any, labels: Any) -> list[float]:
     for scale in SCALES
   ]
   return [100 * float(losses.accuracy(x, labels).mean()) for x in mixed]
-
-
-def gather(run: runs.Run, name: str, **which: str) -> np.ndarray:
-  """Return [S, ...] of a number: its lines in order, seed by seed."""
-  rows: dict[int, list[float]] = {}
-  for line in run.lines.values():
-    if name in line and all(line.get(k) == v for k, v in which.items()):
-      rows.setdefault(line["seed"], []).append(line[name])
-  return np.array([rows[seed] for seed in sorted(rows)])
 
 
 def curves(run: runs.Run, variant: str, split: str = "test") -> Curves:

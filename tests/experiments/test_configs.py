@@ -17,15 +17,13 @@ NAMES = sorted(
   for path in (ROOT / "configs").glob("*.py")
   if "def get_config(" in path.read_text()
 )
-# Which experiment runs a config: its docstring's command says so.
 DOCS = {
   name: importlib.import_module(f"configs.{name}").__doc__ for name in NAMES
 }
 
 
 def experiment(name):
-  _, _, after = DOCS[name].partition("python -m ")
-  return after.split()[0]
+  return f"experiments.{importlib.import_module(f'configs.{name}').EXPERIMENT}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +47,9 @@ def test_the_docstring_gives_paper_time_and_command(name):
   doc = DOCS[name]
   assert "https://" in doc and "Time:" in doc
   assert f"--config=configs/{name}.py" in doc
-  assert (ROOT / f"{experiment(name).replace('.', '/')}.py").exists()
+  assert f"python -m {experiment(name)} " in doc
+  main = ROOT / experiment(name).replace(".", "/")
+  assert (main / "__main__.py").exists()
 
 
 @pytest.mark.slow
@@ -86,10 +86,10 @@ def test_claims_are_reproduced_into_a_table(tmp_path, name):
 
 def test_rows_keep_their_order_and_others_stay(tmp_path):
   out = tmp_path / "R.md"
-  first, second = reproduce.NAMES[:2]
+  first, second = list(reproduce.CLAIMS)[:2]
   out.write_text(reproduce.table(out, {second: f"| {second} | old |"}))
   text = reproduce.table(out, {first: f"| {first} | new |"})
-  assert text == f"{reproduce.HEAD}| {first} | new |\n| {second} | old |\n"
+  assert text == f"{reproduce.HEAD}| {second} | old |\n| {first} | new |\n"
   assert reproduce.table(out, {second: f"| {second} | b |"}).endswith("b |\n")
 
 

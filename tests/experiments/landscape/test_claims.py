@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.landscape import figures as landscape_figures
-from experiments.landscape import grokking, laws, lazy, soup
+from experiments.landscape import grokking, laws, lazy, panels, soup
 from experiments.phases import results
 from weightspace import figures, losses
 
@@ -93,7 +92,7 @@ def test_a_path_has_one_colour_in_both_panels():
   }
   grid = np.array([[1.0, 2.0], [3.0, np.nan]])
   drawn = figures.figure(
-    landscape_figures.contour(us, us, grid, {"A": (0.0, 0.0)}, paths),
+    panels.contour(us, us, grid, {"A": (0.0, 0.0)}, paths),
     figures.curves(us, {name: [us] for name in names}, ("t", "loss")),
   )
   seen = [

@@ -40,8 +40,8 @@ def accuracies(**means):
 )
 def test_matching_against_a_random_permutation(matched, random, holds):
   found = barriers(naive=1.0, activations=matched, weights=0.7, random=random)
-  measured, granted = claims.JUDGES["control"](found)
-  assert granted is holds
+  measured, granted = claims.CLAIMS["control"].judge(found)
+  assert bool(granted) is holds
   assert f"by activations {1 - matched:.2f} [" in measured
   assert "by weights 0.30 [" in measured
 
@@ -51,8 +51,8 @@ def test_the_barrier_between_two_that_were_matched_to_a_third(gap, holds):
   means = {"naive": 1.0, "weights": 0.1, "straight-through": 0.1}
   means |= {"naive, others": 1.0, "weights, others": 0.2}
   means |= {"straight-through, others": 0.2 + gap}
-  measured, granted = claims.JUDGES["others"](barriers(**means))
-  assert granted is holds
+  measured, granted = claims.CLAIMS["others"].judge(barriers(**means))
+  assert bool(granted) is holds
   assert f"difference {gap:.2f} [" in measured
 
 
@@ -60,8 +60,8 @@ def test_the_barrier_between_two_that_were_matched_to_a_third(gap, holds):
 def test_new_statistics(anew, holds):
   means = {"ends": 90.0, "naive": 10.0, "naive + reset": 20.0}
   means |= {"activations": 10.0, "activations + reset": anew}
-  measured, granted = claims.JUDGES["reset"](accuracies(**means))
-  assert granted is holds
+  measured, granted = claims.CLAIMS["reset"].judge(accuracies(**means))
+  assert bool(granted) is holds
   assert f"10.0 to {anew:.1f}" in measured
 
 
@@ -80,6 +80,6 @@ def test_git_rebasin(left, random, midpoint, holds):
     found = barriers(naive=1.0, weights=left, random=random).lines.values()
     lines += [line | {"split": split} for line in found]
   lines += accuracies(ends=95.0, weights=midpoint).lines.values()
-  measured, granted = claims.JUDGES["rebasin"](run(lines))
-  assert granted is holds
+  measured, granted = claims.CLAIMS["rebasin"].judge(run(lines))
+  assert bool(granted) is holds
   assert f"accuracy: {midpoint - 95.0:.2f} [" in measured

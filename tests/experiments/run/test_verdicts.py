@@ -12,11 +12,8 @@ import pytest
 
 from experiments import collect, reproduce
 from experiments.adapt import claims
-from experiments.rebasin.claims import said
-from experiments.run import claims as average_results
-from experiments.run import collecting, runs, verdicts
-from experiments.soup import claims as soup_claims
-from experiments.wise_ft import claims as wise_ft_claims
+from experiments.run import collecting, runs, study, verdicts
+from experiments.run.claims import points, said
 from tests.sweeping import ROOT
 from weightspace import intervals
 
@@ -30,11 +27,10 @@ def plain(values):
 
 
 WORDS = [
-  lambda x: average_results.said(x, "points"),  # average, replicas, adapt, ...
-  wise_ft_claims.said,  # and merge
-  lambda x: soup_claims._said(intervals.mean_interval(x), "points", len(x)),
-  lambda x: said(intervals.mean_interval(x)),  # rebasin
-  plain,  # landscape, phases
+  lambda x: said(x, "points"),
+  points,
+  lambda x: said(x, "", 3, signed=False),
+  plain,  # of grokking, in its own digits
 ]
 
 
@@ -43,32 +39,35 @@ WORDS = [
 def test_one_seed_is_told_and_not_judged(words, holds):
   text = words(np.array([0.5]))
   assert "inf" in text  # what a reader is spared
-  measured, judged = verdicts.settle(f"it is {text}; so", holds, ONE)
-  assert judged is None and "0.5" in measured
+  given = verdicts.of(holds)
+  measured, judged = verdicts.settle(f"it is {text}; so", given, ONE)
+  assert judged.word == verdicts.OPEN and "0.5" in measured
   assert not re.search(r"inf\b|\[|nan", measured)
-  assert measured.endswith("; so; one seed gives no interval: not judged")
+  assert measured.endswith("; so; one seed gives no interval: undecided")
 
 
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("holds", [True, False])
 def test_several_seeds_are_judged_as_they_are(words, holds):
   text = words(np.array([0.5, 0.7]))
-  assert verdicts.settle(text, holds, TWO) == (text, holds)
+  given = verdicts.of(holds)
+  assert verdicts.settle(text, given, TWO) == (text, given)
 
 
 def test_what_is_no_matter_of_seeds_is_judged():
-  assert verdicts.settle("they add up", True, [{"step": 0}]) == (
-    "they add up",
-    True,
-  )
+  given = verdicts.exact(True)
+  settled = verdicts.settle("they add up", given, [{"step": 0}])
+  assert settled == ("they add up", given)
   assert verdicts.settle("+1 [-inf, +inf]", None, ONE) == ("+1", None)
-  text, holds = verdicts.settle("trend +0.5 [-inf, +inf]", False, TWO)
-  assert holds is None
-  assert text == "trend +0.5; one value gives no interval: not judged"
+  given = verdicts.exact(False)
+  text, verdict = verdicts.settle("trend +0.5 [-inf, +inf]", given, TWO)
+  assert verdict.word == verdicts.OPEN
+  assert text == "trend +0.5; one value gives no interval: undecided"
 
 
 def run(tmp_path, count, **config):
   """Return a run whose seeds logged one number for two methods."""
+  config |= {"registered": {"statement": "Experts are as good."}}
   made = ml_collections.ConfigDict({"seed": 0, "seeds": count} | config)
   runs.write(tmp_path / "config.json", runs.dump(made.to_dict()))
   about = {"name": "mine", "experiment": "mine", "command": "python"}
@@ -84,11 +83,12 @@ def run(tmp_path, count, **config):
 def test_a_result_says_what_was_judged(tmp_path, count, capsys):
   """No judge is asked to know; nor does any warn of one value."""
   begun = run(tmp_path, count, claim="ewa", study="ewa")
-  average_results.finish(begun, claims.CLAIMS)
+  study.finish(begun, claims.CLAIMS)
   result = runs.load(tmp_path / "result.json")
   assert result["holds"] is (True if count == 2 else None)
   assert "minus dense: +1.00 points" in result["measured"]
-  assert ("not judged" in result["measured"]) == (count == 1)
+  assert ("undecided" in result["measured"]) == (count == 1)
+  assert result["verdict"] == ("holds" if count == 2 else "undecided")
   assert not re.search(r"\b(inf|nan)\b", capsys.readouterr().out)
   dash = reproduce.row("mine", result | {"paper": "P"}).split(" | ")[-3]
   assert dash == ("yes" if count == 2 else "-")
@@ -116,7 +116,7 @@ def singles(tmp_path_factory):
       words, cwd=ROOT, env=os.environ, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "not judged" in done.stdout and "does not hold" not in done.stdout
+    assert "undecided" in done.stdout and "does not hold" not in done.stdout
   return folder
 
 
@@ -129,7 +129,7 @@ def test_an_experiment_of_one_seed_is_measured(singles, name):
   assert not re.search(r"\b(inf|nan)\b", result["measured"])
   assert re.search(r"\d\.\d", result["measured"])
   page = (path.parent / "report.html").read_text()
-  assert "Does not hold" not in page and "not judged" in page
+  assert "Does not hold" not in page and "undecided" in page
 
 
 @pytest.mark.slow
