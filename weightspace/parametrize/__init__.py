@@ -14,25 +14,12 @@ value.
 """
 
 from weightspace.parametrize.attaching import (
-  Changed,
-  Shaped,
   attach,
   changes,
   detach,
-  merge,
-  unmerge,
   with_changes,
 )
-from weightspace.parametrize.blocks import (
-  Bone,
-  Kronecker,
-  Miss,
-  bone,
-  kronecker,
-  miss,
-  rules,
-  share,
-)
+from weightspace.parametrize.blocks import Bone, Miss, bone, miss
 from weightspace.parametrize.combinations import (
   Companded,
   Masked,
@@ -40,6 +27,7 @@ from weightspace.parametrize.combinations import (
   companded,
   masked,
 )
+from weightspace.parametrize.dora_vera import Dora, Vera, dora, vera
 from weightspace.parametrize.explained_variance import eva, explained_ranks
 from weightspace.parametrize.few_levels import (
   Quantised,
@@ -48,16 +36,30 @@ from weightspace.parametrize.few_levels import (
   quantised,
   unpack,
 )
+from weightspace.parametrize.kronecker_sums import (
+  Kronecker,
+  kronecker,
+  rules,
+  share,
+)
 from weightspace.parametrize.leaf import is_leaf, value
-from weightspace.parametrize.low_rank import (
-  Adapter,
-  Dora,
-  SvdLora,
-  Vera,
-  dora,
-  lora,
-  svd_lora,
-  vera,
+from weightspace.parametrize.low_rank import Adapter, lora
+from weightspace.parametrize.merging import Changed, Shaped, merge, unmerge
+from weightspace.parametrize.oscillations import (
+  Oscillations,
+  anneal,
+  oscillation,
+)
+from weightspace.parametrize.powers import best_power, learn_power
+from weightspace.parametrize.rank_allocation import Allocation, adalora
+from weightspace.parametrize.rank_schedule import rank_budget
+from weightspace.parametrize.straight_through import (
+  LearnedScale,
+  StatsQ,
+  query_key,
+  scale_learned,
+  stats_quantised,
+  statsq,
 )
 from weightspace.parametrize.training import (
   Frozen,
@@ -68,23 +70,36 @@ from weightspace.parametrize.training import (
   split,
   trainable,
 )
+from weightspace.parametrize.triplets import (
+  SvdLora,
+  kept_ranks,
+  orthogonality,
+  svd_lora,
+)
 
 __all__ = [
   "Adapter",
+  "Allocation",
   "Bone",
   "Changed",
   "Companded",
   "Dora",
   "Frozen",
   "Kronecker",
+  "LearnedScale",
   "Masked",
   "Miss",
   "Mixture",
+  "Oscillations",
   "Quantised",
   "Shaped",
+  "StatsQ",
   "SvdLora",
   "Vera",
+  "adalora",
+  "anneal",
   "attach",
+  "best_power",
   "bone",
   "changes",
   "companded",
@@ -96,18 +111,27 @@ __all__ = [
   "freeze",
   "is_leaf",
   "join",
+  "kept_ranks",
   "kronecker",
+  "learn_power",
   "lora",
   "masked",
   "merge",
   "miss",
   "only_trainable",
+  "orthogonality",
+  "oscillation",
   "pack",
   "quantise",
   "quantised",
+  "query_key",
+  "rank_budget",
   "rules",
+  "scale_learned",
   "share",
   "split",
+  "stats_quantised",
+  "statsq",
   "svd_lora",
   "trainable",
   "unmerge",

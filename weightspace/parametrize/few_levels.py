@@ -39,8 +39,7 @@ class Quantised:
     """Return the array that the codes stand for, in its first dtype."""
     found = jnp.asarray(self.codes).astype(jnp.float32) * self.scale
     if self.curve == "power":
-      power = jnp.asarray(self.power, jnp.float32)
-      found = jnp.sign(found) * jnp.abs(found) ** (1.0 / power)
+      found = bent(found, 1.0 / jnp.asarray(self.power, jnp.float32))
     return found.astype(self.dtype)
 
 
@@ -127,8 +126,9 @@ def leaf_powers(powers: Any, tree: Params) -> Params:
 
 
 def bent(x: jax.Array, power: Any) -> jax.Array:
-  """Return sign(x) |x|^power."""
-  return jnp.sign(x) * jnp.abs(x) ** power
+  """Return sign(x) |x|^power, whose slopes at zero are zero."""
+  size = jnp.abs(x)
+  return jnp.sign(x) * jnp.where(size > 0, size, 1.0) ** power
 
 
 def top(x: jax.Array, scope: str) -> jax.Array:
