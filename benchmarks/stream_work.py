@@ -22,7 +22,8 @@ LAYERS, HEADS, WIDTH = 20, 16, 1024  # of 300 million parameters
 BF16 = np.dtype(ml_dtypes.bfloat16)
 OURS = "from weightspace.cli import command; command.console()"
 IMPORTS = (
-  "import jax; from weightspace.cli import building, card, plans, schema;"
+  "import jax; from weightspace.cli import building, card, estimates;"
+  "from weightspace.cli.config import schema;"
   "from weightspace.merge.files import streaming; import yaml;"
   "jax.random.key(0)"
 )

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from experiments.run import hosts
-from weightspace import checkpoints, match, mixes, multihost, startup, train
+from weightspace import checkpoints, match, mixes, train
+from weightspace.hosts import multihost, startup
 from weightspace.match.solvers import frank_wolfe
 
 MEMBERS, EXAMPLES = 8, 24

@@ -1,5 +1,6 @@
 """What the README shows runs, and what it names exists."""
 
+import importlib.util
 import pathlib
 import re
 
@@ -23,7 +24,7 @@ def test_commands_name_what_exists():
   commands = re.findall(r"python -m (experiments\.\w+)(.*)", TEXT)
   assert commands
   for module, rest in commands:
-    assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+    assert importlib.util.find_spec(module), module
     for config in re.findall(r"--config=([\w/]+\.py)", rest):
       assert (ROOT / config).exists(), config
   targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)

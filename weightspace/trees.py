@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.concrete import any_nan
+from weightspace.hosts.concrete import any_nan
 from weightspace.types import Params, Stack
 
 

@@ -166,7 +166,7 @@ def _begin_all(
   Raises:
     ValueError: in all of them, when they disagree or the first cannot begin.
   """
-  from weightspace import multihost, startup
+  from weightspace.hosts import multihost, startup
 
   given = flag, config, about, data_dir
   startup.start(flags.FLAGS.distributed)

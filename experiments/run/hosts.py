@@ -84,7 +84,7 @@ def agree(known: Mapping[str, Any]) -> None:
   Raises:
     ValueError: in all hosts, naming the first setting that differs.
   """
-  from weightspace import multihost
+  from weightspace.hosts import multihost
 
   mine = json.dumps(collecting.flat(known), sort_keys=True)
   everyone = [json.loads(text) for text in multihost.gather(mine)]

@@ -22,7 +22,7 @@ from experiments.sweeping import jobs
 
 LOST = 75  # exit code: a failure that passes, EX_TEMPFAIL of sysexits.h
 WATCHED = "WEIGHTSPACE_WATCHED"
-TOLD = "WEIGHTSPACE_COORDINATOR"  # as weightspace.startup, which imports jax
+TOLD = "WEIGHTSPACE_COORDINATOR"  # as hosts.startup, which imports jax
 # What XLA's coordination service and Gloo say, with the host where it is known.
 LEADER = "Failed to send RPC to coordination service"
 NAMED = (

@@ -172,7 +172,7 @@ class Run(NamedTuple):
     self, name: str, stage: Callable[[], Any], write: Callable[..., None]
   ) -> Folder:
     """Compute and write a stage, unless it is there; return where it is."""
-    from weightspace import multihost
+    from weightspace.hosts import multihost
 
     path, saved = self.folder / "checkpoints" / name, self._training(name)
     if not multihost.share("done" if path.exists() else ""):
@@ -209,7 +209,7 @@ class Run(NamedTuple):
       figures: {name: (matplotlib Figure or None, caption)}.
     """
     from experiments.run import results, verdicts
-    from weightspace import multihost
+    from weightspace.hosts import multihost
 
     measured, verdict = verdicts.settle(
       measured, verdicts.of(holds), self.lines.values()
@@ -233,7 +233,7 @@ class Run(NamedTuple):
 
 def _write_members(folder: Folder, made: tuple[Any, Sequence[Any]]) -> None:
   import weightspace as ws
-  from weightspace import multihost
+  from weightspace.hosts import multihost
 
   stack, members = made
   aside = folder.with_name(f".{folder.name}.writing")

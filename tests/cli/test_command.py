@@ -12,7 +12,8 @@ import yaml
 import weightspace as ws
 from tests import llamas
 from weightspace import checkpoints
-from weightspace.cli import command, families, methods
+from weightspace.cli import command
+from weightspace.cli.recipes import families, methods
 
 BASE = llamas.leaves(0)
 TUNED = [llamas.leaves(seed, near=BASE) for seed in (1, 2, 3)]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from tests import llamas, peers
-from weightspace.cli import command, tokenizers
+from weightspace.cli import command
+from weightspace.cli.vocabularies import tokenizers
 
 pytestmark = pytest.mark.engines
 

@@ -11,7 +11,8 @@ import yaml
 import weightspace as ws
 from tests import llamas, peers
 from weightspace import checkpoints
-from weightspace.cli import command, references
+from weightspace.cli import command
+from weightspace.cli.inputs import references
 
 pytestmark = pytest.mark.engines
 

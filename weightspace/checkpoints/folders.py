@@ -36,9 +36,9 @@ import numpy as np
 import safetensors.numpy
 from safetensors import safe_open
 
-from weightspace import multihost
 from weightspace.checkpoints import tree_json
 from weightspace.checkpoints.readers import METADATA, RECORD, open
+from weightspace.hosts import multihost
 from weightspace.types import Member, Params
 
 __all__ = ["member", "open", "restore", "save"]

@@ -24,7 +24,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.cli import choosing, layout, models, outputs, schema, views
+from weightspace.cli import outputs
+from weightspace.cli.config import leaf_sources, schema
+from weightspace.cli.inputs import models, views
+from weightspace.cli.recipes import choosing
 from weightspace.merge.files.work_items import Part
 
 
@@ -60,7 +63,9 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
   made: dict[Any, choosing.Chosen] = {}
   depth = None
   for name, module in config.modules.items():
-    leaves = layout.leaves(module.slices, _leaves_of(name, config, opened))
+    leaves = leaf_sources.leaves(
+      module.slices, _leaves_of(name, config, opened)
+    )
     depth = _depth(name, module, leaves) or depth
     for leaf in leaves:
       chosen = choosing.choose(config, module, leaf)
@@ -96,17 +101,17 @@ def _leaves_of(
   for model, one in opened.items():
     keys = one.reader.keys()
     for key in keys:
-      if not any(layout.of_module(m, key) for m in config.modules):
+      if not any(leaf_sources.of_module(m, key) for m in config.modules):
         raise ValueError(
           f"modules: {key!r} of {model!r} is in none of"
           f" {', '.join(config.modules)}"
         )
-    found[model] = [key for key in keys if layout.of_module(name, key)]
+    found[model] = [key for key in keys if leaf_sources.of_module(name, key)]
   return found
 
 
 def _depth(
-  name: str, module: schema.Module, leaves: Sequence[layout.Leaf]
+  name: str, module: schema.Module, leaves: Sequence[leaf_sources.Leaf]
 ) -> list[int] | None:
   """Return, for each layer of sliced output, that of its first source."""
   if module.slices[0].sources[0].layers is None:

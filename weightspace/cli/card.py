@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Mapping
 
-from weightspace.cli import references
+from weightspace.cli.inputs import references
 
 BLOCK = 2**24  # bytes that are hashed at a time
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weightspace.checkpoints import readers, writers
-from weightspace.cli import adapters, references, schema, settings
+from weightspace.cli.config import schema, settings
+from weightspace.cli.inputs import adapters, references
 from weightspace.merge.files import reversible
 
 RECIPES = ("rmm", "reconstruct")

@@ -17,7 +17,8 @@ import absl.logging
 import jax
 import yaml
 
-from weightspace.cli import building, card, low_rank, plans, schema
+from weightspace.cli import building, card, estimates, low_rank
+from weightspace.cli.config import schema
 from weightspace.merge.files import meshes, streaming, work_items
 
 
@@ -55,7 +56,7 @@ def execute(
       job.parts, max_memory=memory, key=key, dtype=job.dtype
     )
     if options.dry_run:
-      print(plans.text(plan, job))
+      print(estimates.text(plan, job))
       return 0
     _stream(job, plan.read, text, command, options, key)
   done()
@@ -73,12 +74,12 @@ def _stream(
 ) -> None:
   """Merge leaf by leaf; `size` is how many bytes will be read."""
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    parents = pool.submit(card.hashes, plans.parents(job))
+    parents = pool.submit(card.hashes, estimates.parents(job))
     extra: dict[str, Any] = dict(job.files)
     extra["README.md"] = lambda: card.card(parents.result(), text, command)
     if options.report:
-      extra |= plans.report_files(job.parts, key)
-    with plans.progress(size, options.quiet) as advance:
+      extra |= estimates.report_files(job.parts, key)
+    with estimates.progress(size, options.quiet) as advance:
       streaming.stream_parts(
         job.parts,
         options.output,
@@ -87,7 +88,7 @@ def _stream(
         dtype=job.dtype,
         shard_bytes=options.shard_size,
         extra=extra,
-        about=plans.about(job, text),
+        about=estimates.about(job, text),
         progress=advance,
       )
 
@@ -96,7 +97,7 @@ def _searched(
   found: Mapping[str, Any], options: argparse.Namespace, key: Any
 ) -> tuple[Mapping[str, Any], str, Callable[[], None]]:
   """Return the configuration that was found, its text, and what ends it."""
-  from weightspace.cli import searching
+  from weightspace.cli.search import searching
 
   if jax.process_count() > 1:
     raise ValueError("search: several processes, expected one")
@@ -143,7 +144,7 @@ def _on_mesh(
     job.parts, options.output, mesh=mesh, key=key, dtype=job.dtype
   )
   if jax.process_index() == 0:
-    made = card.card(card.hashes(plans.parents(job)), text, command)
+    made = card.card(card.hashes(estimates.parents(job)), text, command)
     for name, one in (dict(job.files) | {"README.md": made}).items():
       path = pathlib.Path(options.output, name)
       path.write_bytes(one if isinstance(one, bytes) else one.encode())

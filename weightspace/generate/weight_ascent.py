@@ -9,8 +9,9 @@ Array([0.3, 0.4], dtype=float32)
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives, trees
+from weightspace import trees
 from weightspace.jaxpr import convolutions
+from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params
 
 

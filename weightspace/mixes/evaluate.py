@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, multihost, trees
+from weightspace import means, trees
+from weightspace.hosts import multihost
 from weightspace.mixes import plans
 from weightspace.types import Data, Score, Stack, Weights
 

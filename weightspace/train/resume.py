@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import checkpoints, multihost, trees
+from weightspace import checkpoints, trees
+from weightspace.hosts import multihost
 from weightspace.types import Data, Member, Stack
 
 NAME = re.compile(r"epoch-\d{6}")

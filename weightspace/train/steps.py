@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import multihost
+from weightspace.hosts import multihost
 from weightspace.jaxpr import convolutions
 from weightspace.train import hyperparameters
 from weightspace.train.placement import AXIS

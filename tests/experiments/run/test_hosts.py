@@ -14,7 +14,8 @@ import pytest
 
 from experiments.run import hosts, runs
 from tests.sweeping import newest, until, watched
-from weightspace import checkpoints, multihost, startup
+from weightspace import checkpoints
+from weightspace.hosts import multihost, startup
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -12,6 +12,7 @@ import weightspace as ws
 from tests import architectures, problems
 from weightspace import match
 from weightspace.match.solvers import assignment
+from weightspace.symmetry import checks
 
 PLANTED = [
   n for n in architectures.CASES if n not in ("tied", "looked_up_experts")
@@ -26,7 +27,7 @@ def scored(tree):
   return [
     x
     for path, x in ws.trees.named(tree).items()
-    if not match.fitting.is_statistic(path)
+    if not checks.is_statistic(path)
   ]
 
 

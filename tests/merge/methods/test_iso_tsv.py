@@ -7,7 +7,7 @@ import pytest
 
 import weightspace as ws
 from weightspace import merge
-from weightspace.cli import methods
+from weightspace.cli.recipes import methods
 from weightspace.merge.core import matrix_view
 
 SHAPES = {

@@ -108,8 +108,8 @@ def test_many_pairs_are_the_single_ones():
 def test_curves_side_by_side_train_the_same(monkeypatch):
   a, b = ws.stack([LEFT, RIGHT]), ws.stack([RIGHT, LEFT])
   expected = probe.fit_curves(ring, jnp.array(1.0), a, b, KEY, 6)
-  choice = bending.strategies.choose("vmap")
-  monkeypatch.setattr(bending.strategies, "choose", lambda *_: choice)
+  choice = bending.placement.choose("vmap")
+  monkeypatch.setattr(bending.placement, "choose", lambda *_: choice)
   found = probe.fit_curves(ring, jnp.array(1.0), a, b, KEY, 6)
   for one, other in zip(found, expected):
     problems.close(one.points, other.points, 1e-5, 1e-6)

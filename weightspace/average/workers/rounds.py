@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from weightspace import multihost, trees
+from weightspace import trees
 from weightspace.average.workers import mixing, servers
+from weightspace.hosts import multihost
 from weightspace.jaxpr import convolutions
 from weightspace.train import placement
 from weightspace.train import steps as population

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weightspace import multihost
+from weightspace.hosts import multihost
 from weightspace.match.solvers import assignment, grams, plans, soft
 from weightspace.match.solvers.plans import Plan
 from weightspace.symmetry import permutations

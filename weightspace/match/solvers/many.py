@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from weightspace import multihost
+from weightspace.hosts import multihost
 from weightspace.match.solvers import (
   coordinate_descent,
   frank_wolfe,

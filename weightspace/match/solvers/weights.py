@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import multihost, trees
+from weightspace import trees
+from weightspace.hosts import multihost
 from weightspace.match.solvers import (
   assignment,
   coordinate_descent,

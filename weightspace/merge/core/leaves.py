@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import concrete, means, trees
+from weightspace import means, trees
+from weightspace.hosts import concrete
 from weightspace.merge.core import steps
 
 Leaf = jax.Array | tuple[Any, ...]  # [M, ...], or M arrays [...]

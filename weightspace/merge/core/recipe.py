@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import concrete, trees
+from weightspace import trees
+from weightspace.hosts import concrete
 from weightspace.merge.core import contexts, engine, leaves
 from weightspace.merge.core.steps import Step, minus_base, plus_base
 from weightspace.types import Key, Params, Stack

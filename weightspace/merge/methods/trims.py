@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import concrete, trees
+from weightspace import trees
+from weightspace.hosts import concrete
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.steps import At, Measure, Step
 from weightspace.merge.order_statistics import counts, in_xla

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import concrete, trees
+from weightspace import trees
+from weightspace.hosts import concrete
 from weightspace.merge.order_statistics import counts
 
 STRIDE = 127  # one in so many is looked at first; prime, so no column repeats

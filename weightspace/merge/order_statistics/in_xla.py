@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import concrete, trees
+from weightspace import trees
+from weightspace.hosts import concrete
 from weightspace.merge.core.steps import At, Measure, through
 from weightspace.merge.order_statistics import counts, in_numpy
 

@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives, trees
+from weightspace import trees
+from weightspace.losses import objectives
 from weightspace.probe.curvature import operators, products
 from weightspace.probe.curvature.operators import Operator, Product
 from weightspace.probe.functions import outputs

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives, trees
+from weightspace import trees
 from weightspace.jaxpr import convolutions
+from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params
 
 

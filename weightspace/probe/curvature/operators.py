@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives, trees
+from weightspace import trees
+from weightspace.losses import objectives
 from weightspace.types import Key, Params
 
 Product = Callable[[jax.Array], jax.Array]  # [n] -> [n]

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import objectives, trees
+from weightspace import trees
 from weightspace.jaxpr import convolutions
+from weightspace.losses import objectives
 from weightspace.paths.bezier import Bezier, Polyline
 from weightspace.train import placement
 from weightspace.train import steps as population

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives
 from weightspace.jaxpr import convolutions
+from weightspace.losses import objectives
 from weightspace.probe.curvature.operators import Part
 from weightspace.probe.sharpness import sharpness
 from weightspace.types import Data, Key, Loss, Params

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from weightspace import objectives
+from weightspace.losses import objectives
 from weightspace.probe.sharpness import sharpness
 from weightspace.types import Data, Key, Loss, Params
 

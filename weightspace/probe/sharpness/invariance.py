@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives, trees
+from weightspace import trees
+from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params
 
 

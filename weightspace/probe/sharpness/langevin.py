@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import objectives
 from weightspace.jaxpr import convolutions
+from weightspace.losses import objectives
 from weightspace.probe.curvature.operators import Part
 from weightspace.probe.sharpness import sharpness
 from weightspace.types import Data, Key, Loss, Params

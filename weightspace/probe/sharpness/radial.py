@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives
+from weightspace.losses import objectives
 from weightspace.probe.curvature.operators import Part
 from weightspace.probe.sharpness import sharpness
 from weightspace.types import Data, Key, Loss, Params

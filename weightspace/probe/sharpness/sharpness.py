@@ -23,7 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives, trees
+from weightspace import trees
+from weightspace.losses import objectives
 from weightspace.probe.curvature import operators
 from weightspace.probe.curvature.operators import Free, Part
 from weightspace.types import Data, Key, Loss, Params

@@ -23,7 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import merge
-from weightspace.cli import asked, building, keys, plans, schema, scores
+from weightspace.cli import building, estimates
+from weightspace.cli.config import keys, schema, search_section
+from weightspace.cli.search import scores
 from weightspace.merge.files.work_items import Part
 from weightspace.search import searches, tuning
 
@@ -54,7 +56,7 @@ def settled(
     ValueError: naming what is wrong with the section, a method or recipe whose
       numbers cannot be searched, leaves of several recipes; as the searches.
   """
-  wanted = asked.parse(found["search"])
+  wanted = search_section.parse(found["search"])
   rest = {name: value for name, value in found.items() if name != "search"}
   weights = _check(rest, wanted)
   middle = {name: sum(ends) / 2 for name, ends in wanted.bounds.items()}
@@ -77,7 +79,7 @@ def settled(
   return Outcome(made, said, state)
 
 
-def _check(rest: Mapping[str, Any], wanted: asked.Search) -> bool:
+def _check(rest: Mapping[str, Any], wanted: search_section.Search) -> bool:
   """Tell whether each model's weight is searched, or a recipe's numbers."""
   given = keys.table(rest.get("parameters") or {}, "parameters", None)
   for name in wanted.bounds:
@@ -142,7 +144,7 @@ def _names(config: schema.Config) -> list[str]:
 
 def _search_weights(
   rest: Mapping[str, Any],
-  wanted: asked.Search,
+  wanted: search_section.Search,
   job: building.Job,
   key: jax.Array,
   state: str,
@@ -173,7 +175,7 @@ def _search_weights(
 
 def _search_recipe(
   rest: Mapping[str, Any],
-  wanted: asked.Search,
+  wanted: search_section.Search,
   job: building.Job,
   key: jax.Array,
   state: str,
@@ -222,7 +224,7 @@ def _stack(inputs: Sequence[Any]) -> dict[str, jax.Array]:
 
 
 def _score(
-  wanted: asked.Search, job: building.Job, part: Part
+  wanted: search_section.Search, job: building.Job, part: Part
 ) -> tuple[Any, Any]:
   if wanted.text is None:
     return scores.imported(wanted.score), None
@@ -234,10 +236,13 @@ def _score(
 
 
 def _state_path(
-  found: Mapping[str, Any], job: building.Job, wanted: asked.Search, output: str
+  found: Mapping[str, Any],
+  job: building.Job,
+  wanted: search_section.Search,
+  output: str,
 ) -> str:
   """Return where the search's state lies: another search has another file."""
-  said = [plans.about(job, json.dumps(found, sort_keys=True, default=str))]
+  said = [estimates.about(job, json.dumps(found, sort_keys=True, default=str))]
   if wanted.text and os.path.isfile(wanted.text):
     with open(wanted.text, "rb") as stream:
       said.append(hashlib.sha256(stream.read()).hexdigest())

@@ -8,7 +8,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from weightspace.cli import keys
+from weightspace.cli.config import keys
 
 
 class Token(NamedTuple):

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from tests import llamas
-from weightspace.cli import command, tokenizers, tokens, vocabulary
+from weightspace.cli import command
+from weightspace.cli.config import tokens
+from weightspace.cli.vocabularies import tokenizers, vocabulary
 
 FIRST = ["<unk>", "<s>", "</s>", "a", "b", "c"]
 OTHER = ["<unk>", "</s>", "<s>", "b", "d", "e", "<y>"]

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from weightspace.cli import references
 from weightspace.cli.building import Job
+from weightspace.cli.inputs import references
 from weightspace.merge.files.work_items import Part, Plan
 
 

@@ -16,7 +16,7 @@ cannot be honoured is refused by its place in the file.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from weightspace.cli import keys, tokens
+from weightspace.cli.config import keys, tokens
 
 Parameters = Mapping[str, Any]
 

@@ -10,7 +10,8 @@ import yaml
 from tests import llamas
 from weightspace import checkpoints
 from weightspace.checkpoints import writers
-from weightspace.cli import adapters, command
+from weightspace.cli import command
+from weightspace.cli.inputs import adapters
 
 BASE = llamas.leaves(0)
 RANK = 2

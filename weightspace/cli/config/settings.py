@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from weightspace.cli.schema import Parameters
+from weightspace.cli.config.schema import Parameters
 
 
 def evaluate(setting: Any, leaf: str, place: float) -> Any:

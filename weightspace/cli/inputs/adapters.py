@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weightspace.checkpoints import readers
-from weightspace.cli import references
+from weightspace.cli.inputs import references
 
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model.safetensors"

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from weightspace.cli import choosing, layout, schema, settings
+from weightspace.cli.config import leaf_sources, schema, settings
+from weightspace.cli.recipes import choosing
 
 MODELS = [{"model": "a"}, {"model": "b"}]
 
@@ -166,7 +167,7 @@ def test_values_of_another_form_are_refused(value, match):
 
 def choose(name="layers.1.w", place=0.5, **keys):
   config = parse(**keys)
-  leaf = layout.Leaf(name, 0, place, {}, 1)
+  leaf = leaf_sources.Leaf(name, 0, place, {}, 1)
   return choosing.choose(config, config.modules["default"], leaf)
 
 
@@ -234,7 +235,7 @@ def test_leaves_before_the_layers_come_from_the_first_slice():
     schema.Slice((schema.Source("a", range(0, 2)),)),
     schema.Slice((schema.Source("b", range(1, 4)),)),
   ]
-  found = layout.leaves(slices, {"a": names(4), "b": names(4)})
+  found = leaf_sources.leaves(slices, {"a": names(4), "b": names(4)})
   by_name = {leaf.name: leaf for leaf in found}
   assert len(by_name) == len(found) == 13
   assert by_name["embed_tokens.weight"].inputs == {"a": "embed_tokens.weight"}
@@ -247,10 +248,10 @@ def test_leaves_before_the_layers_come_from_the_first_slice():
 def test_layers_that_a_model_lacks_are_named():
   slices = [schema.Slice((schema.Source("a", range(2, 5)),))]
   with pytest.raises(ValueError, match=r"\[2, 5\] of 'a': it has 4 layers"):
-    layout.leaves(slices, {"a": names(4)})
+    leaf_sources.leaves(slices, {"a": names(4)})
   two = names(2, "encoder.") + names(2, "decoder.")[1:]
   with pytest.raises(ValueError, match="'a' has 2 stacks of layers"):
-    layout.leaves(slices, {"a": two})
+    leaf_sources.leaves(slices, {"a": two})
   whole = [schema.Slice((schema.Source("a", None), schema.Source("b", None)))]
   with pytest.raises(ValueError, match=r"'b': 'layers\.2\.q' is not in 'a'"):
-    layout.leaves(whole, {"a": names(2), "b": names(3)})
+    leaf_sources.leaves(whole, {"a": names(2), "b": names(3)})

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from weightspace.checkpoints import readers
-from weightspace.cli import tokens
+from weightspace.cli.config import tokens
 
 Vocabulary = Mapping[str, int]
 Row = tuple[tuple[str, int], ...]  # (model, row) whose mean it is; () for zeros

@@ -10,7 +10,8 @@ import yaml
 
 import weightspace as ws
 from tests import llamas
-from weightspace.cli import command, scores, searching
+from weightspace.cli import command
+from weightspace.cli.search import scores, searching
 
 BASE = llamas.leaves(0)
 TUNED = [llamas.leaves(seed, near=BASE) for seed in (1, 2)]
@@ -148,7 +149,7 @@ def test_a_search_goes_on_and_a_finished_one_is_not_repeated(
   assert merge(folder, config(folder), "whole") == 0
   calls = len((folder / "calls").read_text())
   (folder / "calls").unlink()
-  kept, broods = searching.searches.broods.checkpoints.save, []
+  kept, broods = searching.searches.evolution.checkpoints.save, []
 
   def stop(path, state, **options):
     kept(path, state, **options)
@@ -156,7 +157,7 @@ def test_a_search_goes_on_and_a_finished_one_is_not_repeated(
     if len(broods) in (2, 5):
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(searching.searches.broods.checkpoints, "save", stop)
+  monkeypatch.setattr(searching.searches.evolution.checkpoints, "save", stop)
   ends = [merge(folder, config(folder)) for _ in range(3)]
   assert ends == [command.INTERRUPTED, command.INTERRUPTED, 0]
   assert len((folder / "calls").read_text()) == calls

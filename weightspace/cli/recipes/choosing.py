@@ -13,7 +13,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from weightspace.cli import layout, methods, schema, settings
+from weightspace.cli.config import leaf_sources, schema, settings
+from weightspace.cli.recipes import methods
 from weightspace.merge.core.recipe import Recipe
 
 
@@ -64,7 +65,7 @@ def _scopes(config: schema.Config) -> list[tuple[str, schema.Parameters]]:
 
 
 def choose(
-  config: schema.Config, module: schema.Module, leaf: layout.Leaf
+  config: schema.Config, module: schema.Module, leaf: leaf_sources.Leaf
 ) -> Chosen:
   """Return how a leaf is merged, by the parameters that hold there.
 

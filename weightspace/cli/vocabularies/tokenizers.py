@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from weightspace.cli import references
+from weightspace.cli.inputs import references
 
 Files = dict[str, str | bytes]
 

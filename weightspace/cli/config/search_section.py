@@ -8,7 +8,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from weightspace.cli import keys, scores
+from weightspace.cli.config import keys
+from weightspace.cli.search import scores
 
 KEYS = ("parameters", "budget", "key", "score", "text", "length")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from weightspace import merge
-from weightspace.cli import families
+from weightspace.cli.recipes import families
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import At, reduction
 from weightspace.train import hyperparameters

@@ -13,15 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weightspace.checkpoints import readers
-from weightspace.cli import (
-  adapters,
-  layout,
-  references,
-  tokenizers,
-  tokens,
-  views,
-  vocabulary,
-)
+from weightspace.cli.config import leaf_sources, tokens
+from weightspace.cli.inputs import adapters, references, views
+from weightspace.cli.vocabularies import tokenizers, vocabulary
 
 Files = tokenizers.Files
 
@@ -55,7 +49,9 @@ def open_model(reference: str) -> Model:
   adapter = None if lora is None else references.folder(lora)
   if adapter is not None:
     reader = adapters.merged(reader, adapter)
-  kept = {key: key for key in reader.keys() if not layout.UNUSED.search(key)}
+  kept = {
+    key: key for key in reader.keys() if not leaf_sources.UNUSED.search(key)
+  }
   settings = references.table(folder, "config.json")
   return Model(views.view(reader, kept), folder, settings, adapter)
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from weightspace.cli import schema
+from weightspace.cli.config import schema
 
 NUMBER = re.compile(r"(?:^|(?<=[./_]))\d+(?=[./])")
 BEFORE = re.compile(r"embed|wte|wpe|shared|position|token|stem|patch")

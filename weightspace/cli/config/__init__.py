@@ -1,0 +1,1 @@
+"""The configuration file: its keys, checked, and the numbers that it says."""

@@ -1,0 +1,1 @@
+"""The models of a merge: found, opened, and adapted where they are adapters."""

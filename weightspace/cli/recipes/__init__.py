@@ -1,0 +1,1 @@
+"""From the names of methods to recipes, leaf by leaf."""

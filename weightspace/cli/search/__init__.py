@@ -1,0 +1,1 @@
+"""Searches over the numbers of a merge, and the scores that guide them."""

@@ -1,0 +1,1 @@
+"""Tokenizers, and models of different vocabularies brought to one."""

@@ -1,0 +1,17 @@
+"""Losses: of logits, one number per example; and what a probe asks of any loss.
+
+>>> import jax.numpy as jnp
+>>> import weightspace as ws
+>>> ws.losses.accuracy(jnp.array([[0.0, 1.0]]), jnp.array([1])).tolist()
+[1.0]
+"""
+
+from weightspace.losses.logits import (
+  Metric,
+  accuracy,
+  cross_entropy,
+  entropy,
+  of,
+)
+
+__all__ = ["Metric", "accuracy", "cross_entropy", "entropy", "of"]
