@@ -15,7 +15,7 @@ from typing import Any
 import absl.app
 from absl import flags
 
-from experiments.run import app, discovery, runs
+from experiments.run import app, discovery, endings, runs
 from experiments.run.discovery import Claim
 
 HEAD = """# Reproductions
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
   if unknown or len(argv) > 1:
     wrong = unknown[0] if unknown else argv[1]
     print(f"error: {wrong!r}, expected --only of {', '.join(CLAIMS)}")
-    sys.exit(app.USAGE)
+    sys.exit(endings.USAGE)
   out, failed = pathlib.Path(values.out), False
   for name in only:
     found = result(CLAIMS[name], values.workdir, values.data_dir, values.mode)
@@ -68,7 +68,7 @@ def result(
   command += [f"--data_dir={data_dir}"] if data_dir else []
   done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
   if done.returncode:
-    skipped = done.returncode == app.NO_INPUT
+    skipped = done.returncode == endings.NO_INPUT
     word = "skipped" if skipped else "failed"
     print(f"{claim.name} {word}: {done.stderr.strip()}", flush=True)
     return {} if skipped else None

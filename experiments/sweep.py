@@ -21,7 +21,7 @@ from typing import Any
 import absl.app
 from absl import flags
 
-from experiments.run import app
+from experiments.run import endings
 from experiments.sweeping import jobs, launchers, sweep_board, units
 from experiments.sweeping.jobs import Job
 from experiments.sweeping.units import expand
@@ -51,13 +51,13 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(run(flags.FLAGS, argv[1:]))
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(app.USAGE)
+    sys.exit(endings.USAGE)
   except OSError as error:
     print(f"error: {flags.FLAGS.workdir}: {error}", file=sys.stderr)
-    sys.exit(app.USAGE)
+    sys.exit(endings.USAGE)
   except KeyboardInterrupt:
     print("\nstopped; the same command goes on", file=sys.stderr)
-    sys.exit(app.INTERRUPTED)
+    sys.exit(endings.INTERRUPTED)
 
 
 def run(values: Any, more: Sequence[str] = ()) -> int:
@@ -78,11 +78,11 @@ def run(values: Any, more: Sequence[str] = ()) -> int:
   data = (f"--data_dir={values.data_dir}",) if values.data_dir else ()
   queue = plan(sweep, values.workdir, (*data, *more))
   options = launchers.settle(launch, _options(values))
-  if values.launcher == "print":
-    launch(jobs.left(queue), options, lambda outcome: None)
+  waiting = jobs.left(queue)
+  if not launchers.starts(launch):
+    launch(waiting, options, lambda outcome: None)
     return 0
   _try(values.workdir)
-  waiting = jobs.left(queue)
   with sweep_board.Board(len(queue), waiting, options.workers) as board:
     launch(waiting, options, board.tell)
   return board.summary()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bench import average_text, text
+from experiments.bench import text
 from experiments.run import runs
 from weightspace import average
 from weightspace.types import Data, Params
@@ -49,7 +49,7 @@ def policy(run: runs.Run) -> text.Lines:
   The next character is the action; its expected reward and the divergence are
   exact sums over characters, along given text.
   """
-  parts, model, loss = average_text.language(run)
+  parts, model, loss = text.language(run)
   config, seeds = run.config, run.config.seeds
   train, *rest = (text.windows(part, config.length) for part in parts)
   val, test = (

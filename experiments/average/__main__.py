@@ -11,13 +11,11 @@ from experiments.run import app, runs
 
 def main(run: runs.Run) -> None:
   """Run the study that a config names."""
-  from experiments.average import claims, sparse
-  from experiments.bench import average_text, images
+  from experiments.average import characters, claims, images, sparse
   from experiments.run import study
 
-  studies = images.STUDIES | sparse.STUDIES
-  studies |= average_text.STUDIES
-  study.work(run, studies)
+  known = images.STUDIES | characters.STUDIES | sparse.STUDIES
+  study.work(run, known)
   study.finish(run, claims.CLAIMS)
 
 

@@ -1,7 +1,7 @@
 """Models for landscapes: a data set, and populations trained on it in one call.
 
->>> rows([{"seed": 1, "loss": 2.0}, {"seed": 0, "loss": 1.0}], "loss").tolist()
-[1.0, 2.0]
+>>> sgd(0.1, 0.0, steps=10).init({"w": jnp.zeros(2)})[1].trace["w"].shape
+(2,)
 """
 
 from collections.abc import Callable
@@ -34,12 +34,6 @@ def error(model: Any) -> Loss:
   """Return for each example 1 where the answer is wrong."""
   right = losses.of(model.apply, losses.accuracy)
   return lambda params, data: 1.0 - right(params, data)
-
-
-def starts(model: Any, train: Data, key: Key, count: int) -> Stack:
-  """Return M independent starts."""
-  keys = jax.random.split(key, count)
-  return ws.stack([model.init(key, train["x"][:1]) for key in keys])
 
 
 def sgd(learning_rate: Any, weight_decay: Any, steps: int) -> Any:

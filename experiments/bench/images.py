@@ -1,24 +1,20 @@
-"""Studies of trajectories on images: runs, scores, tasks.
+"""What studies on images share: splits cut to size, shifts, halves.
 
->>> sorted(STUDIES)[:2]
-['free_lunch', 'signal_noise']
+>>> import numpy as np
+>>> first, rest = halves({"y": np.arange(4)})
+>>> rest["y"].tolist()
+[2, 3]
 """
 
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
-import weightspace as ws
-from experiments.bench import text
-from experiments.run import hosts, runs
-from weightspace import average, losses
+from experiments.run import runs
+from weightspace import losses
 from weightspace.data import corruptions
-from weightspace.types import Data, Stack
-
-HEAD = "Dense_1/*"  # of an MLP with one hidden layer
+from weightspace.types import Data
 
 
 def sgd(learning_rate: Any) -> Any:
@@ -46,173 +42,8 @@ def shifted(run: runs.Run, data: Data) -> Data:
   return {**data, "x": x}
 
 
-def free_lunch(run: runs.Run) -> text.Lines:
-  """Checkpoint and run averaging from one base, at several rates.
-
-  Each seed has a base; from it R runs are fine-tuned on other images at each
-  rate, with the base's head frozen ("shared") or a new head each ("own").
-  """
-  splits, model, loss, score = problem(run)
-  config, seeds = run.config, run.config.seeds
-  first, rest = halves(splits.train)
-  start = text.starts(model, first["x"], run.key, seeds)
-  (*_, base), _ = text.trajectory(
-    run, loss, start, sgd(0.1), first, run.key, config.base
-  )
-  test, away = splits.test, shifted(run, splits.test)
-  each = len(config.rates) * config.runs
-  rate = jnp.tile(jnp.repeat(jnp.array(config.rates), config.runs), seeds)
-  own = jax.random.fold_in(run.key, 1)
-  fresh = text.starts(model, first["x"], own, seeds * each)["Dense_1"]
-  for heads in ("shared", "own"):
-    begun = text.repeat(base, each)
-    if heads == "own":
-      begun = begun | {"Dense_1": fresh}
-
-    def tx(learning_rate: Any, heads: str = heads) -> Any:
-      frozen = {"Dense_0": False, "Dense_1": heads == "shared"}
-      return optax.chain(
-        sgd(learning_rate), optax.masked(optax.set_to_zero(), frozen)
-      )
-
-    key = jax.random.fold_in(run.key, 2)
-    snapshots, _ = text.trajectory(
-      run, loss, begun, tx, rest, key, config.fine,
-      hyper={"learning_rate": rate},
-    )  # fmt: skip
-    found = {"last": snapshots[-1], "CA": text.mean(snapshots)}
-    for name, stack in found.items():
-      both = {name: stack, f"{name} + RA": _joined(stack, config.runs, heads)}
-      for label, models in both.items():
-        yield from _grid(
-          f"{label}, {heads} head", models, seeds, (score, loss), test, away
-        )
-
-
 def halves(data: Data) -> tuple[Data, Data]:
   """Return the first and the second half of the examples."""
   half = len(data["y"]) // 2
   first = jax.tree.map(lambda x: x[:half], data)
   return first, jax.tree.map(lambda x: x[half:], data)
-
-
-def _joined(stack: Stack, runs_: int, heads: str) -> Stack:
-  """Return the average of each R runs that lie next to each other."""
-  rule = "shared" if heads == "shared" else "mean"
-  groups = jax.tree.map(lambda x: x.reshape(-1, runs_, *x.shape[1:]), stack)
-  return ws.stack(
-    [
-      average.average_runs(ws.unstack(group), HEAD, rule)
-      for group in ws.unstack(groups)
-    ]
-  )
-
-
-def _grid(
-  label: str, stack: Stack, seeds: int, by: Any, test: Data, away: Data
-) -> text.Lines:
-  """Yield mean and spread over hyper-parameters and runs, seed by seed."""
-  score, loss = by
-  right = 100 * text.scores(score, stack, away).reshape(seeds, -1)
-  inside = 100 * text.scores(score, stack, test).reshape(seeds, -1)
-  cost = text.scores(loss, stack, away).reshape(seeds, -1)
-  yield from text.lines(
-    label,
-    {
-      "shifted accuracy (%)": right.mean(1),
-      "shifted loss": cost.mean(1),
-      "spread (points)": right.std(1),
-      "accuracy (%)": inside.mean(1),
-    },
-  )
-
-
-def signal_noise(run: runs.Run) -> text.Lines:
-  """Rank recipes on a small test set by last and by averaged scores.
-
-  Recipes are learning rates; the truth is their mean score over the last
-  checkpoints on the other test images.
-  """
-  splits, model, _, score = problem(run)
-  config = run.config
-  loss = losses.of(model.apply, losses.cross_entropy)
-  recipes = np.linspace(config.rates[0], config.rates[1], config.recipes)
-  start = text.starts(model, splits.train["x"], run.key, config.seeds)
-  many = text.repeat(start, config.recipes)
-  hyper = {"learning_rate": jnp.tile(jnp.asarray(recipes), config.seeds)}
-  snapshots, _ = text.trajectory(
-    run, loss, many, sgd, splits.train, run.key, config.fine, hyper=hyper
-  )
-  small = jax.tree.map(lambda x: x[: config.small], splits.test)
-  held = jax.tree.map(lambda x: x[config.small :], splits.test)
-  shape = config.seeds, config.recipes, config.last
-  kept = snapshots[-config.last :]
-  few = np.stack([text.scores(score, s, small) for s in kept], 1).reshape(shape)
-  all_ = np.stack([text.scores(score, s, held) for s in kept], 1).reshape(shape)
-  truth = all_.mean(-1)
-  for name, count in (("last checkpoint", 1), ("averaged", config.last)):
-    ranked = average.average_scores(few, count)
-    decided = [average.decision_accuracy(*pair) for pair in zip(ranked, truth)]
-    noise = _noise(few, count)
-    yield from text.lines(
-      name,
-      {
-        "decision accuracy (%)": 100 * np.array(decided),
-        "noise (%)": 100 * noise,
-        "signal to noise": average.signal(ranked) / noise,
-      },
-    )
-
-
-def _noise(scores: np.ndarray, count: int) -> np.ndarray:
-  """Return the relative spread of means of `count` scores, [seeds]."""
-  spread = average.noise(scores).mean(1)
-  if count == 1:
-    return spread
-  halves = np.stack(
-    [scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)], -1
-  )
-  # Two interleaved means of n / 2 scores: that of all has half the variance.
-  gap = np.abs(halves[..., 0] - halves[..., 1]) / halves.mean(-1)
-  return np.sqrt((gap**2).mean(1)) / 2
-
-
-def zscl(run: runs.Run) -> text.Lines:
-  """Fine-tune on a new domain; keep the old one by averaging along the way."""
-  splits, model, loss, score = problem(run)
-  config = run.config
-  old, rest = halves(splits.train)
-  new, away = shifted(run, rest), shifted(run, splits.test)
-  start = text.starts(model, old["x"], run.key, config.seeds)
-  (*_, base), _ = text.trajectory(
-    run, loss, start, sgd(0.1), old, run.key, config.base
-  )
-  folds = {"average": average.weight_ensemble(config.period)}
-  mesh = hosts.fitting(run.mesh, config.seeds)
-  fitted = ws.train.fit_population(
-    loss, base, sgd(config.rate), new, key=jax.random.fold_in(run.key, 1),
-    epochs=config.fine.epochs, batch_size=config.fine.batch_size, folds=folds,
-    mesh=mesh,
-  )  # fmt: skip
-  found = {
-    "before": base,
-    "fine-tuned": hosts.gathered(mesh, fitted.params),
-    "weight ensemble": hosts.gathered(mesh, fitted.averages["average"]),
-  }
-  for name, stack in found.items():
-    both = [100 * text.scores(score, stack, d) for d in (splits.test, away)]
-    yield from text.lines(
-      name,
-      {
-        "old domain (%)": both[0],
-        "new domain (%)": both[1],
-        "mean of both (%)": (both[0] + both[1]) / 2,
-      },
-    )
-
-
-STUDIES = {
-  "free_lunch": free_lunch,
-  "signal_noise": signal_noise,
-  "zscl": zscl,
-}

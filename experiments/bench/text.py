@@ -6,7 +6,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 
 import weightspace as ws
 from experiments.run import hosts, progress, runs
+from weightspace import losses
 from weightspace.types import Data, Key, Loss, Score, Stack
 
 Lines = Iterator[dict[str, Any]]  # what a study yields, for metrics.jsonl
@@ -41,6 +42,13 @@ def text(run: runs.Run) -> tuple[list[np.ndarray], int]:
   _, tokens = np.unique(list(FROZEN.read_text()), return_inverse=True)
   cuts = [len(tokens) * 8 // 10, len(tokens) * 9 // 10]
   return np.split(tokens.astype(np.int32), cuts), int(tokens.max()) + 1
+
+
+def language(run: runs.Run) -> tuple[list[np.ndarray], Any, Loss]:
+  """Return the text, a model for its characters, and its loss."""
+  parts, vocab = text(run)
+  model = ws.models.build(**run.config.model, vocab=vocab)
+  return parts, model, losses.of(model.apply, losses.cross_entropy)
 
 
 def starts(model: Any, x: Any, key: Key, count: int) -> Stack:
@@ -138,6 +146,3 @@ def lines(method: str, metrics: dict[str, np.ndarray], **more: Any) -> Lines:
   for seed in range(len(next(iter(metrics.values())))):
     values = {name: float(x[seed]) for name, x in metrics.items()}
     yield {"seed": seed, "method": method, **more, **values}
-
-
-Study = Callable[[runs.Run], Lines]

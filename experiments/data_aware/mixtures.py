@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments.bench import average_text, text
+from experiments.bench import text
 from experiments.run import progress, runs
 from weightspace.types import Params
 
@@ -20,7 +20,7 @@ from weightspace.types import Params
 def mixtures(run: runs.Run) -> text.Lines:
   """Halve the experts of a language model, aligned or not, weighted or not."""
   config = run.config
-  parts, model, loss = average_text.language(run)
+  parts, model, loss = text.language(run)
   limits = (config.examples, config.validation, config.test)
   train, val, test = (
     jax.tree.map(

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments.bench import average_text, text
+from experiments.bench import text
 from experiments.run import progress, runs
 from weightspace.types import Loss, Params, Stack
 
@@ -25,7 +25,7 @@ from weightspace.types import Loss, Params, Stack
 def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
   """Return text by split, the model, its loss, and trained starts [S, ...]."""
   config = run.config
-  parts, model, loss = average_text.language(run)
+  parts, model, loss = text.language(run)
   sets = [text.windows(part, config.length) for part in parts]
   limits = (config.examples, config.validation, config.test)
   sets = [

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import weightspace as ws
-from experiments.bench import classifiers
+from experiments.bench import classifiers, text
 from experiments.landscape import panels
 from experiments.run import claims, runs
 from experiments.run.claims import Claim, Verdict, below, every, said
@@ -33,7 +33,7 @@ def measure(run: runs.Run) -> None:
   def begin() -> Stack:
     if config.models:
       return ws.stack([ws.checkpoints.restore(p) for p in config.models])
-    return classifiers.starts(model, train, run.key, 2 * seeds)
+    return text.starts(model, train["x"], run.key, 2 * seeds)
 
   if config.models:
     stack, seeds = begin(), len(config.models) // 2

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bench import classifiers
+from experiments.bench import classifiers, text
 from experiments.landscape import panels
 from experiments.run import claims, runs
 from experiments.run.claims import Claim, Verdict, every, over, said, within
@@ -43,7 +43,7 @@ def measure(run: runs.Run) -> None:
   loss = penalised(classifiers.risk(model), config.decay)
 
   def begin() -> Any:
-    return classifiers.starts(model, train, run.key, config.seeds)
+    return text.starts(model, train["x"], run.key, config.seeds)
 
   stack = classifiers.fit(
     run, "models", loss, begin, train, config.train, run.key
@@ -117,11 +117,11 @@ def judge(run: runs.Run) -> tuple[str, Verdict]:
   place = run.config.judged
   ratios = {name: _ratios(run, law, place) for law, name in LAWS.items()}
   texts = [f"{n} {said(x, '', 3, signed=False)}" for n, x in ratios.items()]
-  text = (
+  measured = (
     f"measured over predicted at rho {_radii(run.config)[place]:.2g}:"
     f" {'; '.join(texts)}, {over(run)}"
   )
-  return text, every(*(within(x, 0.9, 1.1) for x in ratios.values()))
+  return measured, every(*(within(x, 0.9, 1.1) for x in ratios.values()))
 
 
 def finish(run: runs.Run) -> None:

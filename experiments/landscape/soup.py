@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import weightspace as ws
-from experiments.bench import classifiers
+from experiments.bench import classifiers, text
 from experiments.landscape import panels
 from experiments.run import claims, runs
 from experiments.run.claims import Claim, Verdict, above, every, over, said
@@ -37,7 +37,7 @@ def measure(run: runs.Run) -> None:
   loss = classifiers.risk(model)
 
   def begin() -> Any:
-    return classifiers.starts(model, train, run.key, config.seeds)
+    return text.starts(model, train["x"], run.key, config.seeds)
 
   first = classifiers.fit(
     run, "starts", loss, begin, train, config.start, run.key

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments.bench import tasks
+from experiments.bench import tasks, text
 from experiments.run import hosts, runs
 from experiments.run.claims import (
   Claim,
@@ -54,8 +54,7 @@ def draw(run: runs.Run, seed: int) -> tuple[Data, Data]:
 def starts(run: runs.Run, model: Any, data: Data, seed: int) -> Stack:
   """Return independent starts, one a node."""
   key = jax.random.fold_in(jax.random.fold_in(run.key, seed), 3)
-  keys = jax.random.split(key, run.config.nodes)
-  return ws.stack([model.init(k, data["x"][0, :1]) for k in keys])
+  return text.starts(model, data["x"][0], key, run.config.nodes)
 
 
 def measure_starts(run: runs.Run, stack: Stack, seed: int) -> None:
@@ -166,7 +165,7 @@ def judge(run: runs.Run) -> tuple[str, Verdict]:
   accuracy = {arm: gather(run, "accuracy", arm=arm).mean(1) for arm in ARMS}
   gain = accuracy["corrected"] - accuracy["plain"]
   common = accuracy["common start"] - accuracy["corrected"]
-  text = (
+  measured = (
     f"variance of the mean over the members': {', '.join(parts)}, off 1/N by"
     f" {100 * max(off):.1f} % at most; corrected off 1 by {max(mended):.0e};"
     f" accuracy of gossip, mean over {run.config.rounds} rounds: corrected"
@@ -174,7 +173,7 @@ def judge(run: runs.Run) -> tuple[str, Verdict]:
     f" {points(common)}, over {len(gain)} seeds"
   )
   law = exact(max(off) < 0.02 and max(mended) < 1e-5)
-  return text, every(law, above(gain))
+  return measured, every(law, above(gain))
 
 
 def table(run: runs.Run) -> runs.Table:

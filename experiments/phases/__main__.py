@@ -46,7 +46,7 @@ def cell(
   import jax
 
   import weightspace as ws
-  from experiments.bench import classifiers
+  from experiments.bench import classifiers, text
   from experiments.phases import cells
   from experiments.run import claims
 
@@ -62,7 +62,7 @@ def cell(
   )
 
   def begin() -> Any:
-    stack = classifiers.starts(model, train, key, config.seeds)
+    stack = text.starts(model, train["x"], key, config.seeds)
     # Two more from the start of the first, told apart by their batches.
     twin = jax.tree.map(lambda x: x[:1], stack)
     return jax.tree.map(lambda x, y: jax.numpy.concatenate([x, y]), stack, twin)

@@ -79,7 +79,7 @@ def values(run: runs.Run, name: str, width: float, batch: int) -> np.ndarray:
   return known if known.size else found
 
 
-def labels(run: runs.Run, grid: dict[str, np.ndarray]) -> np.ndarray:
+def labels(grid: dict[str, np.ndarray]) -> np.ndarray:
   """Return the phase of each cell, by thresholds of this grid."""
   known = ("loss", "trace", "top_eigenvalue", "mode_connectivity", "cka")
   rule = probe.rule_of({name: grid[name] for name in known})
@@ -114,7 +114,7 @@ def trends(run: runs.Run, name: str, across: str = "width") -> np.ndarray:
 
 def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: trends, phases, and where averages from one start help."""
-  phases = labels(run, cells(run))
+  phases = labels(cells(run))
   if min(phases.shape) < 2:
     return _few(run, phases), Verdict("undecided")
   rows = [("mode_connectivity", "width"), ("trace", "width")]
@@ -162,7 +162,7 @@ def _few(run: runs.Run, phases: np.ndarray) -> str:
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figures."""
   grid = cells(run)
-  phases = labels(run, grid)
+  phases = labels(grid)
   table: runs.Table = {}
   for i, width in enumerate(run.config.widths):
     for j, batch in enumerate(run.config.batches):

@@ -9,16 +9,13 @@ that is known, so mains import the library inside `main`.
 'runs/soup'
 """
 
-import errno
 import fcntl
 import inspect
 import json
-import os
 import pathlib
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +26,7 @@ from ml_collections import config_flags
 
 from experiments.run import (
   command_line,
+  endings,
   hosts,
   lost,
   own,
@@ -36,10 +34,6 @@ from experiments.run import (
   runs,
   trackers,
 )
-
-USAGE = command_line.USAGE  # exit codes: a wrong command line,
-NO_INPUT = getattr(os, "EX_NOINPUT", 66)  # missing data,
-INTERRUPTED = 130  # and Ctrl-C, as shells have it
 
 # The flags below belong to the main that calls `run`: --help lists them.
 flags.disclaim_key_flags()
@@ -89,11 +83,6 @@ def folder(
   return pathlib.Path(workdir) / experiment / f"{name}-{runs.digest(config)}"
 
 
-def _fail(reason: str, code: int) -> int:
-  print(f"error: {reason}", file=sys.stderr, flush=True)
-  return code
-
-
 def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
   """Find the run folder; answer from it, or begin or go on in it."""
   values = flags.FLAGS
@@ -108,7 +97,7 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
     trackers.check(values.tracker)
     config, brought = settle(flag.value.to_dict(), path.partition(":")[0])
   except ValueError as error:
-    return _fail(str(error), USAGE)
+    return endings.fail(str(error), endings.USAGE)
   at = folder(values.workdir, about["experiment"], about["name"], config)
   try:
     if (at / "config.json").exists():
@@ -127,12 +116,12 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
     lost.check(error, str(at), values.traceback)
     if isinstance(error, RuntimeError):
       raise
-    return _fail(f"{at}: {error}", 1)
+    return endings.fail(f"{at}: {error}", 1)
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   if not values["verbosity"].present:
     # Orbax logs every step, and the traceback of errors that it raises too.
     absl.logging.set_verbosity(absl.logging.FATAL)
-  return guard(lambda: _work(main, begun), at, values.traceback)
+  return endings.guard(lambda: _work(main, begun), at, values.traceback)
 
 
 def settle(given: dict[str, Any], file: str) -> tuple[dict[str, Any], Any]:
@@ -230,45 +219,3 @@ def begin(
   known = {runs.identity(line): line for line in lines}
   since = time.monotonic() - before
   return runs.Run(flag, at, data_dir, about, known, since, lock)
-
-
-def guard(main: Callable[[], Any], at: pathlib.Path, show: bool = False) -> int:
-  """Run a main so that every end is one clear line; return the exit code.
-
-  Args:
-    main: called without arguments.
-    at: the run folder, for the messages.
-    show: print where an error came from.
-  """
-  try:
-    main()
-    return 0
-  except KeyboardInterrupt:
-    print(f"\nstopped; the same command resumes {at}", file=sys.stderr)
-    return INTERRUPTED
-  except Exception as error:
-    lost.check(error, str(at), show)
-    if not isinstance(error, ValueError | OSError | FloatingPointError):
-      raise
-    if show:
-      traceback.print_exc()
-    if _full(error):
-      kept = "what was written is kept; free some space and run this again"
-      return _fail(f"the disk of {at} is full; {kept}", 1)
-    missing = isinstance(error, FileNotFoundError)
-    hint = "" if show or missing else " (--traceback shows where)"
-    return _fail(f"{error}{hint}", NO_INPUT if missing else 1)
-
-
-def _full(error: BaseException | None) -> bool:
-  """Tell whether a full disk is behind an error, whichever tool wrapped it."""
-  while error:
-    if isinstance(error, OSError) and error.errno in (
-      errno.ENOSPC,
-      errno.EDQUOT,
-    ):
-      return True
-    if os.strerror(errno.ENOSPC) in str(error):
-      return True
-    error = error.__cause__ or error.__context__
-  return False

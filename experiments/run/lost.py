@@ -18,7 +18,7 @@ import sys
 import traceback
 from typing import IO
 
-from experiments.sweeping import jobs
+from experiments.run import binding
 
 LOST = 75  # exit code: a failure that passes, EX_TEMPFAIL of sysexits.h
 WATCHED = "WEIGHTSPACE_WATCHED"
@@ -105,7 +105,7 @@ def watch(where: str, distributed: bool) -> None:
   if not several or os.environ.get(WATCHED):
     return
   process = subprocess.Popen(
-    jobs.bind([sys.executable, *sys.orig_argv[1:]]),
+    binding.bind([sys.executable, *sys.orig_argv[1:]]),
     env=os.environ | {WATCHED: "1"},
     stderr=subprocess.PIPE,
     text=True,

@@ -18,25 +18,17 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
-from experiments.run import runs
+from experiments.run import binding, runs
 
 LOG = "log.txt"
 LOG_OF = "log.{}.txt"  # of a further process of a unit on several hosts
 LOCK = "lock"
 ATTEMPTS = "attempts.jsonl"
 LAST_LINES = 5
-# PR_SET_PDEATHSIG is 1; getppid shows a parent that died before it was set.
-BOUND = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]): sys.exit("its starter has died")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Job(NamedTuple):
@@ -112,7 +104,7 @@ def execute(
       _describe(job)
       if begun:
         begun(Outcome(job.id, "running", 0.0))
-      argv = bind(job.argv) if bound else job.argv
+      argv = binding.bind(job.argv) if bound else job.argv
       code = _run(argv, job.folder, LOG, environment, cores, lock)
       return _end(job, code, time.monotonic() - began)
   except OSError as error:
@@ -127,7 +119,7 @@ def follow(job: Job, environment: Mapping[str, str], process: int) -> Outcome:
   began, log = time.monotonic(), LOG_OF.format(process)
   try:
     os.makedirs(job.folder, exist_ok=True)
-    code = _run(bind(job.argv), job.folder, log, environment)
+    code = _run(binding.bind(job.argv), job.folder, log, environment)
     said = "" if code == 0 else last_lines(job.folder, log)
   except OSError as error:
     code, said = 1, str(error)
@@ -211,17 +203,6 @@ def _run(
       except ProcessLookupError:  # it has ended already
         pass
     return process.wait()
-
-
-def bind(argv: Sequence[str]) -> list[str]:
-  """Return a command that is killed when the process that starts it dies.
-
-  Engines that count resources by their own processes need it: a unit that
-  outlives its actor would hold the accelerator against the next.
-  """
-  if not sys.platform.startswith("linux"):
-    return list(argv)
-  return [sys.executable, "-c", BOUND, str(os.getpid()), *argv]
 
 
 def last_lines(folder: str, log: str = LOG) -> str:

@@ -7,7 +7,8 @@ are tried "again", and of those where another launcher is "busy".  All of them
 run a unit by `jobs.execute`, so any may be killed, changed for another, or run
 twice.
 A new one is one file here and one line in LAUNCHERS; what it alone can be told
-(`--set=zone=us-west4-a`) is its SETTINGS, {name: default}.
+(`--set=zone=us-west4-a`) is its SETTINGS, {name: default}.  One that only says
+what would be run has STARTS = False: nothing is written, and no board is shown.
 """
 
 import importlib
@@ -62,6 +63,11 @@ def find(name: str) -> Launch:
     )
   module = importlib.import_module(f"{__name__}.{LAUNCHERS[name]}")
   return module.launch
+
+
+def starts(launch: Launch) -> bool:
+  """Tell whether a launcher starts units, which it does unless it says not."""
+  return getattr(sys.modules[launch.__module__], "STARTS", True)
 
 
 def settle(launch: Launch, options: Options) -> Options:

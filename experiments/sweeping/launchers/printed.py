@@ -18,6 +18,7 @@ from experiments.sweeping import jobs
 from experiments.sweeping.jobs import Job
 from experiments.sweeping.launchers import Options, Tell
 
+STARTS = False  # no unit: what is printed is all
 SETTINGS = {
   "pods": "pod",  # gcloud: names of TPU VMs, by commas
   "zone": "us-west4-a",

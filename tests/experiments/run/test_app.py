@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from configs import common
-from experiments.run import app, runs
+from experiments.run import app, endings, runs
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -167,7 +167,7 @@ def failing(error):
     (lambda: None, 0, ""),
     (full_disk, 1, "error: the disk of at is full; what was written is kept"),
     (wrapped_full_disk, 1, "error: the disk of at is full"),
-    (failing(FileNotFoundError("no x")), app.NO_INPUT, "error: no x\n"),
+    (failing(FileNotFoundError("no x")), endings.NO_INPUT, "error: no x\n"),
     (
       failing(ValueError("NaN in 'w'")),
       1,
@@ -177,18 +177,18 @@ def failing(error):
   ],
 )
 def test_every_end_is_one_line(capsys, main, code, reason):
-  assert app.guard(main, pathlib.Path("at")) == code
+  assert endings.guard(main, pathlib.Path("at")) == code
   said = capsys.readouterr().err
   assert reason in said and "Traceback" not in said
 
 
 def test_a_bug_is_not_hidden():
   with pytest.raises(RuntimeError, match="a bug"):
-    app.guard(failing(RuntimeError("a bug")), pathlib.Path("at"))
+    endings.guard(failing(RuntimeError("a bug")), pathlib.Path("at"))
 
 
 def test_the_place_of_an_error_is_shown_when_asked_for(capsys):
-  app.guard(failing(ValueError("x")), pathlib.Path("at"), show=True)
+  endings.guard(failing(ValueError("x")), pathlib.Path("at"), show=True)
   assert "in main" in capsys.readouterr().err
 
 
@@ -209,7 +209,7 @@ def test_the_place_of_an_error_is_shown_when_asked_for(capsys):
 )
 def test_a_wrong_command_line_is_one_line(place, more, reason):
   done = start(command(place, "own.py", *more))
-  assert done.returncode == app.USAGE
+  assert done.returncode == endings.USAGE
   assert reason in done.stderr and len(done.stderr.splitlines()) == 1
 
 
@@ -227,7 +227,7 @@ def test_a_wrong_command_line_is_one_line(place, more, reason):
 )
 def test_a_wrong_config_is_one_line(place, config, reason):
   done = start(command(place, config))
-  assert done.returncode == app.USAGE
+  assert done.returncode == endings.USAGE
   assert reason in done.stderr and len(done.stderr.splitlines()) == 1
 
 

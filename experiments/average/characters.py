@@ -14,18 +14,11 @@ import optax
 import weightspace as ws
 from experiments.bench import text
 from experiments.run import progress, runs
-from weightspace import average, losses
+from weightspace import average
 from weightspace.types import Data, Loss, Stack
 
 DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95)  # from checkpoint to checkpoint
 PENALTIES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-
-
-def language(run: runs.Run) -> tuple[list[np.ndarray], Any, Loss]:
-  """Return the text, a model for its characters, and its loss."""
-  parts, vocab = text.text(run)
-  model = ws.models.build(**run.config.model, vocab=vocab)
-  return parts, model, losses.of(model.apply, losses.cross_entropy)
 
 
 def checkpoints(run: runs.Run) -> text.Lines:
@@ -34,7 +27,7 @@ def checkpoints(run: runs.Run) -> text.Lines:
   All that is chosen (a penalty, a decay, coefficients) is chosen on validation
   text; the table is measured on test text.
   """
-  parts, model, loss = language(run)
+  parts, model, loss = text.language(run)
   config, seeds = run.config, run.config.seeds
   train, val, test = (text.windows(part, config.length) for part in parts)
   val, test = (
@@ -62,7 +55,7 @@ def checkpoints(run: runs.Run) -> text.Lines:
     pick = np.argmin(both[0], 0)
     found[name] = tuple(np.array(x)[pick, range(seeds)] for x in both)
   if config.evaluations:
-    searched = _search(run, kept, loss, val, found)
+    searched = _search(run, kept, loss, val)
     found["LCSC"] = tuple(text.scores(loss, searched, d) for d in (val, test))
   for name, (before, after) in found.items():
     metrics = {"test loss": after, "validation loss": before}
@@ -87,9 +80,7 @@ def _averages(costs: np.ndarray, count: int) -> dict[str, list[Any]]:
   }
 
 
-def _search(
-  run: runs.Run, kept: list[Stack], loss: Loss, data: Data, found: Any
-) -> Stack:
+def _search(run: runs.Run, kept: list[Stack], loss: Loss, data: Data) -> Stack:
   """Return the mix of checkpoints that LCSC's search finds, seed by seed."""
   stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *kept)
   steps = np.arange(1, len(kept) + 1)
@@ -112,7 +103,7 @@ def _search(
 
 def lengths(run: runs.Run) -> text.Lines:
   """Fine-tune one base at several sequence lengths, and average the three."""
-  parts, model, loss = language(run)
+  parts, model, loss = text.language(run)
   config, seeds = run.config, run.config.seeds
   train, _, test = parts
   first = text.windows(train[: config.examples], config.base.length)
