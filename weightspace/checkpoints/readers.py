@@ -42,6 +42,7 @@ class Reader(NamedTuple):
   path: str
   kinds: Mapping[str, tensor_files.Kind]  # shape and dtype by name
   load: Read
+  computed: Mapping[str, Any] = {}  # forms of our trees' computed leaves
 
   def keys(self) -> list[str]:
     """Return the names of the leaves, in the order of the files."""
@@ -80,12 +81,14 @@ class Reader(NamedTuple):
     return self.kinds[key]
 
 
-def open(path: PathLike) -> Reader:
+def open(path: PathLike, factors: bool = False) -> Reader:
   """Open a checkpoint of any supported kind.
 
   Args:
     path: a `.safetensors` or `.npz` file; a folder with shards and their
       index, with one safetensors file, or written by Orbax.
+    factors: show what computed leaves of our trees consist of
+      (`layer/kernel/a`) in place of their values (`layer/kernel`).
 
   Returns:
     Reader: `.keys()`, `.shape(key)`, `.dtype(key)`, `.read(key, slice=None)`.
@@ -97,6 +100,15 @@ def open(path: PathLike) -> Reader:
   path = os.path.abspath(path)
   if not os.path.exists(path):
     raise ValueError(f"{path!r} is missing, expected a checkpoint")
+  reader = _open(path)
+  if factors or not reader.computed:
+    return reader
+  from weightspace.checkpoints import computed_leaves  # flax is slow to import
+
+  return computed_leaves.as_values(reader)
+
+
+def _open(path: str) -> Reader:
   try:
     if os.path.isdir(path):
       return _open_folder(path)
@@ -196,8 +208,11 @@ def _record(file: str) -> dict[str, Any]:
 
 
 def _with_empties(reader: Reader, record: dict[str, Any]) -> Reader:
-  """Add the empty arrays of a tree of ours, which are in its record only."""
-  none = tree_json.empties(record["tree"]) if "tree" in record else {}
+  """Add what only the record of a tree of ours holds."""
+  if "tree" not in record:
+    return reader
+  reader = reader._replace(computed=tree_json.computed(record["tree"]))
+  none = tree_json.empties(record["tree"])
   if not none:
     return reader
   kinds = {name: (x.shape, x.dtype) for name, x in none.items()}

@@ -1,8 +1,9 @@
 """A tree as named arrays and a JSON form: what a checkpoint consists of.
 
 Files hold arrays by name.  What names cannot tell (a list from a dict, an empty
-container, None, the kind of a PRNG key) goes into a form of strings and
-dicts, so that `rebuild` returns exactly the tree that `describe` was given.
+container, None, the kind of a PRNG key, a computed leaf of
+`weightspace.parametrize`) goes into a form of strings and dicts, so that
+`rebuild` returns exactly the tree that `describe` was given.
 
 >>> form, arrays = describe({"layers": [np.ones(2), None], "rest": ()})
 >>> form
@@ -11,6 +12,7 @@ dicts, so that `rebuild` returns exactly the tree that `describe` was given.
 {'layers': [array([1., 1.]), None], 'rest': ()}
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -35,8 +37,8 @@ def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
   """Split a tree into its form and its arrays by `layer/kernel` name.
 
   Args:
-    tree: nested dicts, lists and tuples of arrays, numbers, typed PRNG keys and
-      None.
+    tree: nested dicts, lists and tuples of arrays, numbers, typed PRNG keys,
+      computed leaves of `weightspace.parametrize` and None.
 
   Returns:
     The form (JSON values) and the arrays that have elements, in tree order.
@@ -47,7 +49,7 @@ def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
   >>> describe({"a": {"b": 1.5}})
   ({'dict': {'a': {'dict': {'b': 'array'}}}}, {'a/b': array(1.5)})
   """
-  if type(tree) not in CONTAINERS:
+  if type(tree) not in CONTAINERS and not _is_computed(tree):
     name = type(tree).__name__
     raise ValueError(f"tree: a {name}, expected a dict, list or tuple")
   arrays: dict[str, Any] = {}
@@ -56,6 +58,8 @@ def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
 
 def _describe(path: str, node: Any, arrays: dict[str, Any]) -> Any:
   kind = type(node)
+  if _is_computed(node):
+    return _describe_computed(path, node, arrays)
   if kind not in CONTAINERS:
     return _describe_leaf(path, node, arrays)
   below = {}
@@ -67,6 +71,26 @@ def _describe(path: str, node: Any, arrays: dict[str, Any]) -> Any:
     name = f"{path}/{key}" if path else str(key)
     below[key] = _describe(name, child, arrays)
   return {kind.__name__: below if kind is dict else list(below.values())}
+
+
+def _is_computed(node: Any) -> bool:
+  """Tell whether a node is a struct of parametrize, without importing it."""
+  if not type(node).__module__.startswith("weightspace.parametrize."):
+    return False
+  from weightspace.parametrize import stored
+
+  return stored.is_stored(node)
+
+
+def _describe_computed(path: str, node: Any, arrays: dict[str, Any]) -> Any:
+  from weightspace.parametrize import stored
+
+  kind, fields, rest = stored.take_apart(node)
+  below = {
+    name: _describe(f"{path}/{name}" if path else name, field, arrays)
+    for name, field in fields.items()
+  }
+  return {"computed": {"kind": kind, "fields": below, "rest": rest}}
 
 
 def _describe_leaf(path: str, node: Any, arrays: dict[str, Any]) -> str:
@@ -123,14 +147,44 @@ def rebuild(form: Any, tree: Any, path: str = "") -> Params:
   """
   if not isinstance(form, dict):
     return _rebuild_leaf(form, tree, path)
-  ((kind, below),) = form.items()
   parts = {}
-  for key, child in below.items() if kind == "dict" else enumerate(below):
+  for key, child in _children(form):
     inner = tree.get(str(key)) if isinstance(tree, dict) else None
     parts[key] = rebuild(child, inner, f"{path}/{key}" if path else str(key))
+  ((kind, below),) = form.items()
+  if kind == "computed":
+    from weightspace.parametrize import stored
+
+    return stored.put_together(below["kind"], parts, below["rest"])
   if kind == "dict":
     return parts
   return tuple(parts.values()) if kind == "tuple" else list(parts.values())
+
+
+def _children(form: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+  """Yield the key and the form of each child of a container's form."""
+  ((kind, below),) = form.items()
+  if kind == "computed":
+    below = below["fields"]
+  yield from below.items() if isinstance(below, dict) else enumerate(below)
+
+
+def computed(form: Any, path: str = "") -> dict[str, Any]:
+  """Return the forms of the outermost computed leaves, by path.
+
+  >>> one = {"kind": "Frozen", "fields": {"x": "array"}, "rest": {}}
+  >>> one = {"computed": one}
+  >>> list(computed({"dict": {"a": {"list": [one, "array"]}}}))
+  ['a/0']
+  """
+  if not isinstance(form, dict):
+    return {}
+  if "computed" in form:
+    return {path: form}
+  nodes: dict[str, Any] = {}
+  for key, child in _children(form):
+    nodes |= computed(child, f"{path}/{key}" if path else str(key))
+  return nodes
 
 
 def _rebuild_leaf(form: str, leaf: Any, path: str) -> Any:
@@ -139,7 +193,7 @@ def _rebuild_leaf(form: str, leaf: Any, path: str) -> Any:
     return None
   if kind == "empty":
     return np.zeros(tuple(map(int, rest[1:])), jnp.dtype(rest[0]))
-  if not isinstance(leaf, np.ndarray):
+  if not isinstance(leaf, np.ndarray | jax.ShapeDtypeStruct):
     raise ValueError(f"{path!r} is missing")
   if kind == "key":
     return jax.random.wrap_key_data(jnp.asarray(leaf), impl=rest[0])
@@ -155,9 +209,8 @@ def empties(form: Any, path: str = "") -> dict[str, np.ndarray]:
   if not isinstance(form, dict):
     found = form.startswith("empty ")
     return {path: _rebuild_leaf(form, None, path)} if found else {}
-  ((kind, below),) = form.items()
   found = {}
-  for key, child in below.items() if kind == "dict" else enumerate(below):
+  for key, child in _children(form):
     found |= empties(child, f"{path}/{key}" if path else str(key))
   return found
 

@@ -45,6 +45,7 @@ from weightspace.parametrize.kronecker_sums import (
 from weightspace.parametrize.leaf import is_leaf, value
 from weightspace.parametrize.low_rank import Adapter, lora
 from weightspace.parametrize.merging import Changed, Shaped, merge, unmerge
+from weightspace.parametrize.nnx_lora import from_nnx_lora, to_nnx_lora
 from weightspace.parametrize.oscillations import (
   Oscillations,
   anneal,
@@ -109,6 +110,7 @@ __all__ = [
   "eva",
   "explained_ranks",
   "freeze",
+  "from_nnx_lora",
   "is_leaf",
   "join",
   "kept_ranks",
@@ -133,6 +135,7 @@ __all__ = [
   "stats_quantised",
   "statsq",
   "svd_lora",
+  "to_nnx_lora",
   "trainable",
   "unmerge",
   "unpack",
