@@ -1,9 +1,12 @@
 """Every recipe in every way to run it, and the laws that all of them obey.
 
-A new recipe gets one row in ROWS; the tests take the rest from there.
+A new recipe is tested as soon as RECIPES holds it: `derived` says how it is
+called, from its signature and what it needs.  One that is called otherwise, or
+that has more laws, gets a row in ROWS.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +18,6 @@ import pytest
 import weightspace as ws
 from weightspace import merge
 
-pytestmark = pytest.mark.slow  # every recipe in every way
 KEY = jax.random.key(7)
 COUNT = 2  # models, where a recipe takes any number
 P = jax.sharding.PartitionSpec
@@ -41,6 +43,7 @@ class Row(NamedTuple):
   zero: str | None = "base"  # what merging M bases gives
   streams: bool = True  # runs leaf by leaf
   statistics: Callable[[int], dict[str, Any]] | None = None  # by M: theirs
+  slow: bool = False  # takes more than a second of CPU: not in `make test`
 
 
 def share(**hyper):
@@ -80,11 +83,19 @@ def grams(count):
 
 ROWS = {
   "breadcrumbs": Row(
-    {"keep": 0.5, "top": 0.2, "scale": 0.4}, "scale", share(keep=1.0, top=0.0)
+    {"keep": 0.5, "top": 0.2, "scale": 0.4},
+    "scale",
+    share(keep=1.0, top=0.0),
+    slow=True,
   ),
   "consensus": Row({"scale": 0.4}, "scale", share(agree=0)),
   "dare": Row(
-    {"rate": 0.5, "scale": 0.3}, "scale", share(rate=0.0), key=True, order=False
+    {"rate": 0.5, "scale": 0.3},
+    "scale",
+    share(rate=0.0),
+    key=True,
+    order=False,
+    slow=True,
   ),
   "dare_ties": Row(
     {"rate": 0.5, "density": 0.5, "scale": 0.7},
@@ -92,6 +103,7 @@ ROWS = {
     same(rate=0.0),
     key=True,
     order=False,
+    slow=True,
   ),
   "della": Row(
     {"density": 0.5, "window": 0.4, "scale": 0.7},
@@ -99,8 +111,9 @@ ROWS = {
     same(density=1.0, window=0.0),
     key=True,
     order=False,
+    slow=True,
   ),
-  "emr": Row({}, None, same(), stack=True),
+  "emr": Row({}, None, same(), stack=True, slow=True),
   "fisher": Row(
     {"floor": 0.1},
     "floor",
@@ -108,17 +121,23 @@ ROWS = {
     base=False,
     order=False,
     statistics=fishers,
+    slow=True,
   ),
   "iso_c": Row({"scale": 0.7}, "scale"),
-  "iso_cts": Row({"scale": 0.7}, "scale"),
-  "karcher": Row({}, None, same(), base=False),
+  "iso_cts": Row({"scale": 0.7}, "scale", slow=True),
+  "karcher": Row({}, None, same(), base=False, slow=True),
   "linear": Row(
     {"weights": [1.0, 3.0]}, "weights", equal, base=False, order=False
   ),
   "magmax": Row({"scale": 0.7}, "scale", same()),
-  "model_stock": Row({}, None, same(), least=2),
+  "model_stock": Row({}, None, same(), least=2, slow=True),
   "multislerp": Row(
-    {"weights": [1.0, 3.0]}, "weights", equal, base=False, order=False
+    {"weights": [1.0, 3.0]},
+    "weights",
+    equal,
+    base=False,
+    order=False,
+    slow=True,
   ),
   "nearswap": Row({"t": 0.1}, "t", most=1),
   "norm_matched": Row({}, None, same(), base=False),
@@ -130,11 +149,12 @@ ROWS = {
     most=2,
     base=False,
     order=False,
+    slow=True,
   ),
-  "opcm": Row({"alpha": 0.9}, "alpha", order=False, streams=False),
-  "optmerge": Row({"scale": 0.7}, "scale"),
-  "pcb": Row({"keep": 0.3, "scale": 0.7}, "scale"),
-  "ram": Row({"threshold": 0.7, "rescale": 0.5}, "rescale", same()),
+  "opcm": Row({"alpha": 0.9}, "alpha", order=False, streams=False, slow=True),
+  "optmerge": Row({"scale": 0.7}, "scale", slow=True),
+  "pcb": Row({"keep": 0.3, "scale": 0.7}, "scale", slow=True),
+  "ram": Row({"threshold": 0.7, "rescale": 0.5}, "rescale", same(), slow=True),
   "regmean": Row(
     {"offdiag": 0.9},
     "offdiag",
@@ -142,31 +162,59 @@ ROWS = {
     base=False,
     order=False,
     statistics=grams,
+    slow=True,
   ),
-  "sce": Row({"top": 0.5, "scale": 0.7}, "scale", same(top=1.0)),
+  "sce": Row({"top": 0.5, "scale": 0.7}, "scale", same(top=1.0), slow=True),
   "slerp": Row(
     {"t": 0.3}, "t", same(t=0.3), least=2, most=2, base=False, order=False
   ),
   "tall": Row({"threshold": 0.4}, "threshold", stack=True),
   "task_arithmetic": Row({"scale": 0.3}, "scale", share()),
-  "ties": Row({"density": 0.5, "scale": 0.7}, "scale", same(density=1.0)),
+  "ties": Row(
+    {"density": 0.5, "scale": 0.7}, "scale", same(density=1.0), slow=True
+  ),
   "transfer": Row({"scale": 0.7}, "scale", extra=("target",), zero="target"),
-  "tsv": Row({"scale": 0.7}, "scale"),
+  "tsv": Row({"scale": 0.7}, "scale", slow=True),
   "uniform": Row({}, None, same(), base=False),
   "variance_corrected": Row({}, None, same(), base=False),
   "weight_aligned": Row(
     {"path": "dense/kernel", "old": 2}, base=False, stack=True, zero=None
   ),
   "wise_ft": Row({"alpha": 0.3}, "alpha", same(alpha=1.0)),
-  "wudi": Row({"scale": 0.7}, "scale", same()),
+  "wudi": Row({"scale": 0.7}, "scale", same(), slow=True),
 }
-NAMES = sorted(merge.RECIPES)
+
+
+def derived(factory):
+  """The row of a recipe without one: each hyper-parameter that it needs is 0.5.
+
+  `weights` are one for each model; the first number is the one that is swept.
+  """
+  hyper = {
+    name: [1.0, 3.0] if name == "weights" else 0.5
+    for name, parameter in inspect.signature(factory).parameters.items()
+    if parameter.default is inspect.Parameter.empty
+  }
+  needs = factory(**hyper).needs
+  return Row(
+    hyper,
+    next(iter(hyper), None),
+    base="base" in needs,
+    key="key" in needs,
+    extra=tuple(name for name in needs if name not in ("base", "key")),
+    order="key" not in needs and "weights" not in hyper,
+    zero="base" if "base" in needs else None,
+  )
 
 
 def row(name):
-  if name not in ROWS:
-    pytest.fail(f"{name!r} has no row in ROWS: add its hyper-parameters there")
-  return ROWS[name]
+  return ROWS[name] if name in ROWS else derived(merge.RECIPES[name])
+
+
+NAMES = [
+  pytest.param(name, marks=[pytest.mark.slow] * row(name).slow)
+  for name in sorted(merge.RECIPES)
+]
 
 
 def draw(seed, *lead, dtype=np.float32):
@@ -219,7 +267,17 @@ def close(got, wanted, tolerance=2e-5):
 
 
 def test_every_row_is_of_a_recipe():
-  assert set(ROWS) <= set(NAMES), "a row without a recipe"
+  assert set(ROWS) <= set(merge.RECIPES), "a row without a recipe"
+
+
+@pytest.mark.parametrize(
+  "name", ["dare", "linear", "task_arithmetic", "ties", "transfer", "uniform"]
+)
+def test_a_recipe_without_a_row_is_called_as_one_with_it(name):
+  line, own = derived(merge.RECIPES[name]), ROWS[name]
+  assert line.hyper.keys() <= own.hyper.keys()
+  for field in ("base", "key", "extra", "order", "stack", "streams"):
+    assert getattr(line, field) == getattr(own, field), field
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,24 +29,14 @@ from weightspace.merge.fitted.pareto import (
 from weightspace.merge.fitted.provenance import guard
 from weightspace.merge.fitted.soups import Selection, Trial, greedy, pruned
 from weightspace.merge.methods import signatures
-from weightspace.merge.methods.breadcrumbs_della import breadcrumbs, della
-from weightspace.merge.methods.consensus_masks import (
-  Masked,
-  consensus,
-  emr,
-  masked,
-  tall,
-)
-from weightspace.merge.methods.dare import dare, dare_ties, drop
+from weightspace.merge.methods.consensus_masks import Masked, masked
+from weightspace.merge.methods.dare import drop
 from weightspace.merge.methods.feature_diversity import (
   false_false_true,
   output_ensemble,
   overconfidence,
 )
-from weightspace.merge.methods.fisher import fisher, fisher_coefficients
-from weightspace.merge.methods.iso_tsv import iso_c, iso_cts, tsv
-from weightspace.merge.methods.karcher import karcher, multislerp
-from weightspace.merge.methods.linear import linear, uniform, wise_ft
+from weightspace.merge.methods.fisher import fisher_coefficients
 from weightspace.merge.methods.lora import Adapter, product, run_adapters
 from weightspace.merge.methods.low_rank import (
   LowRank,
@@ -61,24 +51,15 @@ from weightspace.merge.methods.mixture_of_experts import (
   group_experts,
   merge_experts,
 )
-from weightspace.merge.methods.model_stock import model_stock, nearswap
-from weightspace.merge.methods.opcm import opcm
-from weightspace.merge.methods.pcb_sce import pcb, sce
 from weightspace.merge.methods.quantised import (
   Quantised,
   dequantise,
   quantise,
   smaller,
 )
-from weightspace.merge.methods.ram import ram
-from weightspace.merge.methods.regmean import gram_ranks, regmean
+from weightspace.merge.methods.regmean import gram_ranks
 from weightspace.merge.methods.regmean_pp import regmean_pp
-from weightspace.merge.methods.rescaling import (
-  norm_matched,
-  variance_corrected,
-  variance_ratio,
-  weight_aligned,
-)
+from weightspace.merge.methods.rescaling import variance_ratio
 from weightspace.merge.methods.reversible import (
   Reversible,
   reconstruct,
@@ -86,7 +67,6 @@ from weightspace.merge.methods.reversible import (
   stored_share,
 )
 from weightspace.merge.methods.shared_leaves import run_shared
-from weightspace.merge.methods.slerp import nuslerp, slerp
 from weightspace.merge.methods.sparse_low_rank import (
   LowRankSparse,
   dense,
@@ -94,60 +74,21 @@ from weightspace.merge.methods.sparse_low_rank import (
   stable_rank,
   stored,
 )
-from weightspace.merge.methods.task_arithmetic import (
-  magmax,
-  task_arithmetic,
-  transfer,
-)
-from weightspace.merge.methods.ties import disjoint, ties
+from weightspace.merge.methods.ties import disjoint
 from weightspace.merge.methods.trims import trim
-from weightspace.merge.methods.wudi import interference, optmerge, wudi
+from weightspace.merge.methods.wudi import interference
 from weightspace.merge.per_leaf.by_layer import gradient, per_layer
 from weightspace.merge.per_leaf.by_path import by_part, only
+from weightspace.merge.recipes import *  # noqa: F403
+from weightspace.merge.recipes import RECIPES
 from weightspace.merge.reports.comparisons import Comparison, compare
 from weightspace.merge.reports.report import Report, report
 from weightspace.mixes.evaluate import evaluate_mixes
 from weightspace.search.searches import evolve
 from weightspace.search.tuning import tune
 
-RECIPES = {
-  "breadcrumbs": breadcrumbs,
-  "consensus": consensus,
-  "dare": dare,
-  "dare_ties": dare_ties,
-  "della": della,
-  "emr": emr,
-  "fisher": fisher,
-  "iso_c": iso_c,
-  "iso_cts": iso_cts,
-  "karcher": karcher,
-  "linear": linear,
-  "magmax": magmax,
-  "model_stock": model_stock,
-  "multislerp": multislerp,
-  "nearswap": nearswap,
-  "norm_matched": norm_matched,
-  "nuslerp": nuslerp,
-  "opcm": opcm,
-  "optmerge": optmerge,
-  "pcb": pcb,
-  "ram": ram,
-  "regmean": regmean,
-  "sce": sce,
-  "slerp": slerp,
-  "tall": tall,
-  "task_arithmetic": task_arithmetic,
-  "ties": ties,
-  "transfer": transfer,
-  "tsv": tsv,
-  "uniform": uniform,
-  "variance_corrected": variance_corrected,
-  "weight_aligned": weight_aligned,
-  "wise_ft": wise_ft,
-  "wudi": wudi,
-}
-
 __all__ = [
+  *RECIPES,
   "RECIPES",
   "Adapter",
   "At",
@@ -172,28 +113,21 @@ __all__ = [
   "adaptive_average",
   "apply",
   "atlas",
-  "breadcrumbs",
   "by_part",
   "chain",
   "compare",
   "compress",
-  "consensus",
-  "dare",
-  "dare_ties",
-  "della",
   "delta",
   "dense",
   "dequantise",
   "disjoint",
   "drop",
-  "emr",
   "evaluate_mixes",
   "evolve",
   "expand",
   "expand_experts",
   "expert_cost",
   "false_false_true",
-  "fisher",
   "fisher_coefficients",
   "gradient",
   "gram_ranks",
@@ -201,69 +135,42 @@ __all__ = [
   "group_experts",
   "guard",
   "interference",
-  "iso_c",
-  "iso_cts",
-  "karcher",
   "learned",
   "line_front",
-  "linear",
   "low_rank_sparse",
-  "magmax",
   "masked",
   "merge_experts",
-  "model_stock",
-  "multislerp",
-  "nearswap",
   "nested_merge",
-  "norm_matched",
-  "nuslerp",
   "on_deltas",
   "on_mesh",
   "only",
-  "opcm",
-  "optmerge",
   "output_ensemble",
   "overconfidence",
   "pack",
   "pareto_front",
-  "pcb",
   "per_layer",
   "plan",
   "product",
   "pruned",
   "quantise",
-  "ram",
   "reconstruct",
   "reduction",
-  "regmean",
   "regmean_pp",
   "report",
   "rmm",
   "run",
   "run_adapters",
   "run_shared",
-  "sce",
   "signatures",
-  "slerp",
   "smaller",
   "stable_rank",
   "stored",
   "stored_share",
   "stream",
   "stream_parts",
-  "tall",
-  "task_arithmetic",
-  "ties",
-  "transfer",
   "trim",
   "truncated",
-  "tsv",
   "tune",
-  "uniform",
   "unpack",
-  "variance_corrected",
   "variance_ratio",
-  "weight_aligned",
-  "wise_ft",
-  "wudi",
 ]

@@ -170,6 +170,7 @@ def test_bad_input_is_named():
     merge.opcm().init(None)
   with pytest.raises(ValueError, match="cannot run leaf by leaf"):
     merge.run(merge.opcm(), ws.unstack(stack), base)
+  assert not hasattr(merge.opcm(), "steps")
   assert merge.RECIPES["opcm"] is merge.opcm
   assert merge.opcm().needs == ("base",)
 

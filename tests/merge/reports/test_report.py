@@ -163,3 +163,45 @@ def test_zero_deltas_and_missing_inputs():
     merge.report(merge.ties(0.5), ws.stack([base] * 2))
   with pytest.raises(ValueError, match="no leaf of real numbers"):
     merge.report(merge.uniform(), {"steps": jnp.zeros((2, 3), jnp.int32)})
+
+
+@pytest.mark.parametrize(
+  "recipe",
+  [
+    merge.ties(0.5, weights=[1.0, 2.0, 1.0]),
+    merge.task_arithmetic(0.3, weights=[1.0, 2.0, 1.0]),
+    merge.only("w", merge.ties(0.5), rest="mean"),
+  ],
+)
+def test_steps_that_change_nothing_by_design_are_not_flagged(recipe):
+  stack, base = make()
+  flags = merge.report(recipe, stack, base=base).flags
+  assert not [flag for flag in flags if "changes nothing" in flag]
+
+
+def test_what_a_step_is_does_not_hang_on_its_name():
+  from weightspace.merge.core import steps
+
+  def named(step, name):
+    return step._replace(name=name)
+
+  stack, base = make()
+  plain = merge.ties(0.3)
+  renamed = merge.Recipe(
+    tuple(named(s, f"step {i}") for i, s in enumerate(plain.steps))
+  )
+  wanted = merge.report(plain, stack, base=base)
+  found = merge.report(renamed, stack, base=base)
+  assert found.total == wanted.total and found.flags == wanted.flags
+  # A step that only bears the name of one that reports pass over is told of.
+  idle = merge.Step("minus_base", lambda x, at: x)
+  recipe = merge.chain(idle, steps.mean)
+  assert merge.report(recipe, stack).flags == [
+    "'minus_base' changes nothing: is its density or rate left at its default?"
+  ]
+
+
+def test_a_recipe_that_takes_models_one_by_one_has_no_report():
+  stack, base = make()
+  with pytest.raises(ValueError, match="report: Opcm takes whole models one"):
+    merge.report(merge.opcm(), stack, base=base)

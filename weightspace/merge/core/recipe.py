@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.hosts import concrete
-from weightspace.merge.core import contexts, engine, leaves
+from weightspace.merge.core import contexts, engine, leaves, one_by_one
 from weightspace.merge.core.steps import Step, minus_base, plus_base
 from weightspace.types import Key, Params, Stack
 
@@ -141,6 +141,7 @@ def run(
   >>> run(chain(mean), [{"w": 1.0}, {"w": 3.0}])["w"].item()
   2.0
   """
+  recipe = check(recipe, "run")
   models = trees.as_models(models, "run")
   count = len(models)
   like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
@@ -162,9 +163,22 @@ def run(
     seen = engine.measured_at(chained, measured)
     known = engine.look(chained, x, at, seen)
     leaf = engine.finish_marked(chained, x, at, seen, known)
-    _check_marked(leaf, path, models, base)
+    _check_marked(leaf, models, base)
     merged.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)
+
+
+def check(recipe: Any, what: str) -> Recipe:
+  """Return a recipe that runs leaf by leaf, or raise a ValueError."""
+  if isinstance(recipe, Recipe):
+    return recipe
+  kind = type(recipe).__name__
+  if isinstance(recipe, one_by_one.OneByOne):
+    raise ValueError(
+      f"{what}: {kind} takes whole models one by one and cannot run leaf by"
+      " leaf, expected a Recipe; give it models by init, update, value"
+    )
+  raise ValueError(f"{what}: got {kind}, expected a Recipe")
 
 
 def _stacked_like(count: int, x: Any) -> jax.ShapeDtypeStruct:
@@ -178,7 +192,7 @@ def _array(x: Any) -> jax.Array:
 
 
 def _check_marked(
-  leaf: jax.Array, path: str, models: Sequence[Params], base: Params | None
+  leaf: jax.Array, models: Sequence[Params], base: Params | None
 ) -> None:
   """Raise a ValueError where a merged leaf is NaN because an input is.
 

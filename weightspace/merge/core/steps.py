@@ -10,7 +10,7 @@ has `measures`, folds over leaves that take one pass each.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,11 @@ import numpy as np
 
 from weightspace import means
 from weightspace.types import Fold, Key
+
+# What reports take a step for: one whose effect they describe ("edit"), one
+# that elects a sign for each entry ("election"), one that goes to task vectors
+# or back to models, or one that changes nothing by design ("neutral").
+Kind = Literal["edit", "election", "minus_base", "plus_base", "neutral"]
 
 
 class At(NamedTuple):
@@ -65,6 +70,7 @@ class Step(NamedTuple):
   An `entrywise` step edits each entry by itself: it may be given some of the
   models and some rows of the leaf, or of its entries in a line; `at.first` and
   `at.start` say which.
+  `kind` tells reports what the step is for, where that matters to them.
   """
 
   name: str
@@ -78,6 +84,7 @@ class Step(NamedTuple):
   local: Callable[[jax.Array, At], Any] | tuple[Measure, ...] | None = None
   models: int | None = None
   entrywise: bool = False
+  kind: Kind = "edit"
 
 
 def view(fold: Fold | Measure, x: jax.Array, at: At) -> Any:
@@ -163,5 +170,9 @@ def _minus_base(x: jax.Array, at: At) -> jax.Array:
 
 
 mean = reduction("mean", _running_mean, entrywise=True)
-minus_base = Step("minus_base", _minus_base, ("base",), entrywise=True)
-plus_base = Step("plus_base", _plus_base, ("base",), entrywise=True)
+minus_base = Step(
+  "minus_base", _minus_base, ("base",), entrywise=True, kind="minus_base"
+)
+plus_base = Step(
+  "plus_base", _plus_base, ("base",), entrywise=True, kind="plus_base"
+)

@@ -14,15 +14,15 @@ the base, one merged task vector and four numbers, however many models came.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge.core import checks, contexts, matrix_view
+from weightspace.merge.core import checks, matrix_view, one_by_one
 from weightspace.merge.core.matrix_view import View, dot, kernels, thin_svd
-from weightspace.types import Key, Params, Stack
+from weightspace.types import Fold, Key, Params, Stack
 
 
 class Merged(NamedTuple):
@@ -36,44 +36,24 @@ class Merged(NamedTuple):
 
 
 class Opcm(NamedTuple):
-  """A Fold over models that a Stack may also be given to, in its order."""
+  """OPCM for one alpha; a `OneByOne` recipe."""
 
   init: Callable[[Params], Merged]
   update: Callable[[Merged, Params], Merged]
   value: Callable[[Merged], Params]
   merge: None = None  # the order of models matters: parts cannot be joined
 
-  def __call__(
-    self,
-    stack: Stack,
-    *,
-    base: Params | None = None,
-    key: Key | None = None,
-  ) -> Params:
-    """Merge the models of a Stack, first to last."""
-    if base is None:
-      raise ValueError("opcm: needs base=, which was not given")
-    trees.size(stack)
-    trees.check_same(contexts.one_model(stack), base, "base")
-    trees.check_finite(stack, "stack", stacked=True)
-    state = self.init(base)
-    for index in range(trees.size(stack)):
-      model = jax.tree.map(lambda x, index=index: jnp.asarray(x)[index], stack)
-      state = self.update(state, model)
-    return self.value(state)
-
   @property
   def needs(self) -> tuple[str, ...]:
-    """Names that must be given, as a Recipe says them."""
+    """Names that must be given in a call."""
     return ("base",)
 
-  @property
-  def steps(self) -> Any:
-    """Refuse to run leaf by leaf."""
-    raise ValueError(
-      "opcm: cannot run leaf by leaf, since each model is rescaled by a norm"
-      " over all leaves; give it models one by one: init, update, value"
-    )
+  def __call__(
+    self, stack: Stack, *, base: Params | None = None, key: Key | None = None
+  ) -> Params:
+    """Merge the models of a Stack, from the first to the last."""
+    fold = Fold(self.init, self.update, self.value)
+    return one_by_one.over_stack("opcm", fold, stack, base)
 
 
 def opcm(alpha: float | jax.Array = 0.5, view: View = kernels) -> Opcm:

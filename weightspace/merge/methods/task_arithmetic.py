@@ -58,8 +58,14 @@ def counted(weights: Any) -> tuple[Step, ...]:
   """Return the step that refuses another number of models than of weights."""
   if weights is None:
     return ()
-  same = Step("weights", lambda x, at: x, models=len(weights), entrywise=True)
-  return (same,)
+  step = Step(
+    "weights",
+    lambda x, at: x,
+    models=len(weights),
+    entrywise=True,
+    kind="neutral",
+  )
+  return (step,)
 
 
 def task_arithmetic(

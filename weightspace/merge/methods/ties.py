@@ -120,7 +120,7 @@ def disjoint(
     rule = {"plus": 1.0, "zero": 0.0, "majority": prevails}[tie]
     return _two_sides(combine, weigh, vote, rule)
 
-  step = reduction("disjoint", fold, entrywise=True)
+  step = reduction("disjoint", fold, entrywise=True)._replace(kind="election")
   if tie != "majority":
     return step
   if scope == "global":

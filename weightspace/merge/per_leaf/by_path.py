@@ -28,7 +28,7 @@ REST = {
   "base": Step("base", lambda x, at: at.base, ("base",), reduces=True),
   "first": Step("first", lambda x, at: x[0], reduces=True),
   "mean": mean,
-  "keep": Step("keep", lambda x, at: x),
+  "keep": Step("keep", lambda x, at: x, kind="neutral"),
 }
 PASS = REST["keep"]
 
@@ -189,6 +189,7 @@ def by_leaf(examples: Sequence[Recipe], choose: Choose) -> Recipe:
       measures=max((s.measures for s in mine), key=len),
       reduces=index == reduced,
       bind=bind,
+      kind=next((s.kind for s in mine if s.kind == "election"), "edit"),
     )
     return outer
 

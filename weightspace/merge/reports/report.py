@@ -19,7 +19,7 @@ import numpy as np
 
 from weightspace import figures, trees
 from weightspace.merge.core import contexts, engine
-from weightspace.merge.core.recipe import Recipe
+from weightspace.merge.core.recipe import Recipe, check
 from weightspace.merge.reports import tables, warnings
 from weightspace.types import Key, Params, Stack
 
@@ -107,6 +107,7 @@ def report(
 
   Ours.
   """
+  recipe = check(recipe, "report")
   trees.check_finite(stack, "stack", stacked=True)
   sources = contexts.check_given(recipe.steps, stack, base, key, statistics)
   leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
@@ -185,10 +186,8 @@ def _ties(ties: Mapping[str, float], dtypes: Mapping[str, Any]) -> list[str]:
 def _sign_ties(
   recipes: Sequence[Recipe], total: Mapping[str, Any]
 ) -> list[str]:
-  electing = [
-    s for recipe in recipes for s in recipe.steps if "disjoint" in s.name
-  ]
-  if not electing or not total["sign_ties"] > WORTH_TELLING:
+  kinds = {step.kind for recipe in recipes for step in recipe.steps}
+  if "election" not in kinds or not total["sign_ties"] > WORTH_TELLING:
     return []
   return [
     f"{total['sign_ties']:.2%} of the contested entries add up to zero: their"

@@ -43,8 +43,8 @@ def leaf(chained: Sequence[steps.Step], stages: Stages, base: Any) -> Sums:
   start = (
     np.zeros(x.shape[1:]) if base is None else np.asarray(base, np.float64)
   )
-  before = [step.name for step in chained[:end]]
-  if before.count("minus_base") == before.count("plus_base"):
+  kinds = [step.kind for step in chained[:end]]
+  if kinds.count("minus_base") == kinds.count("plus_base"):
     reached = reached - start
   came, apart = (x - start).reshape(len(x), -1), (merged - start).reshape(-1)
   reached = reached.reshape(len(x), -1)
@@ -112,7 +112,7 @@ def cuts(chained: Sequence[steps.Step], stages: Stages) -> dict[str, Cut]:
   """Return what each step before the reduction does to one leaf, by name."""
   found = {}
   for index, step in enumerate(chained[: until_reduction(chained)]):
-    if step.name in ("minus_base", "plus_base", "count", "keep"):
+    if step.kind in ("neutral", "minus_base", "plus_base"):
       continue
     before, after = (np.asarray(stages[i]) for i in (index, index + 1))
     if before.shape == after.shape:
