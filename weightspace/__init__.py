@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     parametrize,
     probe,
     report,
+    sparse,
     statistics,
     train,
   )
   from weightspace.paths.path import along, barrier, line
 
-_ROOMS = {"average", "match", "probe", "statistics"}
+_ROOMS = {"average", "match", "probe", "sparse", "statistics"}
 _ROOMS |= {"grow", "checkpoints", "data", "intervals", "losses", "means"}
 _ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
 _ROOMS |= {"generate", "train", "trees"}
@@ -75,6 +76,7 @@ __all__ = [
   "parametrize",
   "probe",
   "report",
+  "sparse",
   "stack",
   "statistics",
   "symmetry",

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import weightspace as ws
+from weightspace import random_bits as bits
 from weightspace.merge.core import contexts
 from weightspace.merge.core.steps import At
 from weightspace.merge.methods import breadcrumbs_della, dare
-from weightspace.merge.order_statistics import masks
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(3)
@@ -40,7 +40,7 @@ def test_dare(rescale):
   want = {}
   for path, x in DELTAS.items():
     leaf = contexts.leaf_contexts([path], None, KEY, {})[path].seed
-    y = np.where(np.asarray(masks.uniform(KEY, leaf, x.shape)) < 0.4, x, 0)
+    y = np.where(np.asarray(bits.uniform(KEY, leaf, x.shape)) < 0.4, x, 0)
     flat, cut = x.reshape(2, -1), y.reshape(2, -1)
     order = {"l1": 1, "l2": 2, "linf": np.inf}.get(rescale, 1)
     norms = [np.linalg.norm(z, order, axis=1) for z in (flat, cut)]
@@ -172,7 +172,7 @@ def test_della():
   cut = {}
   for path, x in DELTAS.items():
     leaf = contexts.leaf_contexts([path], None, KEY, {})[path].seed
-    drawn = np.asarray(masks.uniform(KEY, leaf, x.shape))
+    drawn = np.asarray(bits.uniform(KEY, leaf, x.shape))
     share = shares_of(rows_of(x), 0.6, 0.4).reshape(x.shape)
     cut[path] = np.where(drawn < share, x / share, 0)
   flat = np.concatenate([x.reshape(2, -1) for x in cut.values()], 1)

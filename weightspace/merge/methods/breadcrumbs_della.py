@@ -13,13 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import counts, random_bits, trees
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import At, Step
 from weightspace.merge.methods import dare, ties, trims
 from weightspace.merge.methods.task_arithmetic import scaled, total
-from weightspace.merge.order_statistics import counts, in_xla, masks
+from weightspace.merge.order_statistics import in_xla
 
 Scalar = float | jax.Array
 
@@ -185,7 +185,7 @@ def mag_prune(
   def edit(x: jax.Array, at: Any) -> jax.Array:
     rank = relative_rank(trims.rows_of(x)).reshape(x.shape)
     share = density - window / 2 + window * rank
-    drawn = masks.uniform(at.key, at.seed, x.shape, at.first)
+    drawn = random_bits.uniform(at.key, at.seed, x.shape, at.first)
     kept = drawn < share
     return dare.rescaled(x, kept, share, rescale)
 

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from weightspace import random_bits
 from weightspace.merge.core import checks
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import Step
 from weightspace.merge.methods import ties, trims
 from weightspace.merge.methods.task_arithmetic import scaled, total
-from weightspace.merge.order_statistics import masks
 
 Scalar = float | jax.Array
 RESCALES = ("inverse", "l1", "l2", "linf", "none")
@@ -39,7 +39,7 @@ def drop(rate: Scalar, *, rescale: str = "inverse") -> Step:
   checks.option("rescale", rescale, RESCALES)
 
   def edit(x: jax.Array, at: Any) -> jax.Array:
-    drawn = masks.uniform(at.key, at.seed, x.shape, at.first, at.start)
+    drawn = random_bits.uniform(at.key, at.seed, x.shape, at.first, at.start)
     return rescaled(x, drawn < 1 - rate, 1 - rate, rescale)
 
   entrywise = rescale in ("inverse", "none")

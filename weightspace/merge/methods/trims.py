@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import counts, trees
 from weightspace.hosts import concrete
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.steps import At, Measure, Step
-from weightspace.merge.order_statistics import counts, in_xla
+from weightspace.merge.order_statistics import in_xla
 from weightspace.types import Fold
 
 SCOPES = ("global", "tensor", "row")

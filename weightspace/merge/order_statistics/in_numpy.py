@@ -23,9 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import counts, trees
 from weightspace.hosts import concrete
-from weightspace.merge.order_statistics import counts
 
 STRIDE = 127  # one in so many is looked at first; prime, so no column repeats
 WHOLE = 2**15  # entries of a leaf that is not sampled

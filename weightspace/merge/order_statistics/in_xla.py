@@ -4,7 +4,7 @@ One primitive, counting: the k-th largest is the largest t of which at least k
 entries are >= t, and floats are ordered as their bits are, so 32 counts find
 it, three of them in one pass.  Counts have static shapes: they jit, vmap over
 the density, and sum over devices.  Values that can be looked at are bracketed
-by a sample instead (`brackets`).  Both are exact and give the same number.
+by a sample instead (`in_numpy`).  Both are exact and give the same number.
 
 >>> of_leaf(jnp.array([[3.0, -1.0, 2.0, 0.5]]), 0.5).tolist()
 [2.0]
@@ -19,45 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import counts, top_k, trees
 from weightspace.hosts import concrete
 from weightspace.merge.core.steps import At, Measure, through
-from weightspace.merge.order_statistics import counts, in_numpy
+from weightspace.merge.order_statistics import in_numpy
 
 SAMPLED = 2**20  # entries from which on a sample narrows the search
-WAYS = 8  # what one pass over the entries divides the search by
 
 Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
-
-
-def _search(
-  enough: Callable[[list[jax.Array]], list[jax.Array]],
-  low: jax.Array,
-  high: jax.Array,
-) -> jax.Array:
-  """Return the largest word w with enough([w]); each look splits by WAYS.
-
-  The ends are guesses: where they turn out wrong the search goes beyond them.
-  """
-  least, most = jnp.zeros_like(low), jnp.full_like(high, ~low.dtype.type(0))
-  above, reached = enough([low, high])
-  low, high = (
-    jnp.where(reached, high, jnp.where(above, low, least)),
-    jnp.where(reached, most, jnp.where(above, high, low)),
-  )
-
-  def body(ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    low, high = ends
-    step = jnp.maximum((high - low) // WAYS, 1)
-    trials = [low + jnp.minimum(step * i, high - low) for i in range(1, WAYS)]
-    for trial, more in zip(trials, enough(trials)):
-      low = jnp.where(more, trial, low)
-      high = jnp.where(more, high, jnp.minimum(high, trial))
-    return low, high
-
-  return jax.lax.while_loop(
-    lambda ends: (ends[1] - ends[0] > 1).any(), body, (low, high)
-  )[0]
 
 
 def _guess(
@@ -69,7 +38,7 @@ def _guess(
   if entries < SAMPLED:
     return jnp.zeros((), word), jnp.full((), most)
   flat = [x.reshape(-1)[:: in_numpy.STRIDE] for x in leaves]
-  sample = jnp.sort(_word(jnp.concatenate(flat)))
+  sample = jnp.sort(top_k.words(jnp.concatenate(flat)))
   share = (k.high * float(counts.BASE) + k.low) / entries
   rank, size = share * sample.size, sample.size
   margin = 6 * jnp.sqrt(rank * jnp.maximum(1 - share, 0)) + 6
@@ -78,14 +47,6 @@ def _guess(
   high = jnp.where(first < 0, most, sample[jnp.clip(size - 1 - first, 0)])
   low = jnp.where(last >= size, 0, sample[jnp.clip(size - 1 - last, 0)])
   return low.astype(word), high.astype(word)
-
-
-def _word(x: jax.Array) -> jax.Array:
-  """Map floats to unsigned integers of the same order."""
-  word = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
-  bits = jax.lax.bitcast_convert_type(x, word)
-  top = word.type(1 << (8 * x.dtype.itemsize - 1))
-  return jnp.where(bits >= top, ~bits, bits | top)
 
 
 def _float(word: jax.Array, dtype: Any) -> jax.Array:
@@ -113,9 +74,9 @@ def kth_largest(
     return [counts.at_least(functools.reduce(counts.add, c), k) for c in found]
 
   def reaches(trial: jax.Array, x: jax.Array) -> jax.Array:
-    return _word(x if signed else jnp.abs(x)) >= trial
+    return top_k.words(x if signed else jnp.abs(x)) >= trial
 
-  return _float(_search(enough, *_guess(ranked, k)), dtype)
+  return _float(top_k.search(enough, *_guess(ranked, k)), dtype)
 
 
 def of_rows(x: jax.Array, k: Any) -> jax.Array:
@@ -137,14 +98,14 @@ def of_rows(x: jax.Array, k: Any) -> jax.Array:
 
 @jax.jit
 def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
-  words = _word(jnp.abs(x))
+  words = top_k.words(jnp.abs(x))
 
   def enough(trials: list[jax.Array]) -> list[jax.Array]:
     found = counts.sums([words >= trial for trial in trials], axis=-1)
     return [count[..., None] >= k for count in found]
 
   low = jnp.zeros((*x.shape[:-1], 1), words.dtype)
-  return _float(_search(enough, low, ~low), x.dtype)
+  return _float(top_k.search(enough, low, ~low), x.dtype)
 
 
 def measures(

@@ -1,7 +1,7 @@
 """Quantiles of a whole tree, as measures that later measures may use.
 
 >>> x = jnp.array([[4.0, 1.0, 2.0, 3.0, 0.0]])
->>> between(thresholds.through(quantile(0.25), x)).tolist()
+>>> between(in_xla.through(quantile(0.25), x)).tolist()
 [3.0]
 """
 
@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import counts, trees
 from weightspace.merge.core.steps import At, Measure
-from weightspace.merge.order_statistics import counts, in_xla
+from weightspace.merge.order_statistics import in_xla
 
 
 def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:

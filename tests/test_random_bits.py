@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from weightspace.merge.order_statistics import masks
+from weightspace import random_bits as bits
 
 KEY = jax.random.key(7)
 
@@ -29,32 +29,32 @@ def python_draw(words, model, leaf, position):
 
 
 def test_golden_values():
-  drawn = masks.draw(jax.random.key(0), 0, 0, masks.positions((4,)))
+  drawn = bits.draw(jax.random.key(0), 0, 0, bits.positions((4,)))
   assert drawn.tolist() == [2529969561, 1863825805, 2055338109, 2770949957]
 
 
 def test_the_hash_in_python_integers():
-  drawn = masks.draw(KEY, 3, 12345, masks.positions((5,), start=10**9))
+  drawn = bits.draw(KEY, 3, 12345, bits.positions((5,), start=10**9))
   words = [int(w) for w in jax.random.key_data(KEY)]
   want = [python_draw(words, 3, 12345, 10**9 + i) for i in range(5)]
   assert drawn.tolist() == want
 
 
 def test_a_slice_has_the_bits_of_the_whole():
-  drawn = masks.draw(KEY, 1, 5, masks.positions((6, 3, 4)))
-  part = masks.draw(KEY, 1, 5, masks.positions((2, 3, 4), start=3 * 12))
+  drawn = bits.draw(KEY, 1, 5, bits.positions((6, 3, 4)))
+  part = bits.draw(KEY, 1, 5, bits.positions((2, 3, 4), start=3 * 12))
   np.testing.assert_array_equal(drawn[3:5], part)
 
 
 def test_model_index_does_not_depend_on_the_others():
-  both = masks.uniform(KEY, 5, (3, 4))
-  np.testing.assert_array_equal(both[:2], masks.uniform(KEY, 5, (2, 4)))
+  both = bits.uniform(KEY, 5, (3, 4))
+  np.testing.assert_array_equal(both[:2], bits.uniform(KEY, 5, (2, 4)))
 
 
 def test_scalars_and_typed_keys_of_other_kinds():
-  assert masks.uniform(KEY, 5, (3,)).shape == (3,)
+  assert bits.uniform(KEY, 5, (3,)).shape == (3,)
   rbg = jax.random.key(7, impl="rbg")
-  assert masks.uniform(rbg, 5, (3, 2)).shape == (3, 2)
+  assert bits.uniform(rbg, 5, (3, 2)).shape == (3, 2)
 
 
 def test_jit_and_sharding_change_nothing():
@@ -62,7 +62,7 @@ def test_jit_and_sharding_change_nothing():
   sharding = jax.NamedSharding(mesh, jax.P(None, "d"))
 
   def mask(x):
-    return x * masks.uniform(KEY, 9, x.shape)
+    return x * bits.uniform(KEY, 9, x.shape)
 
   x = jax.device_put(jnp.ones((2, 16)), sharding)
   np.testing.assert_array_equal(jax.jit(mask)(x), mask(jnp.ones((2, 16))))
@@ -70,7 +70,7 @@ def test_jit_and_sharding_change_nothing():
 
 @pytest.fixture(scope="module")
 def drawn():
-  return np.asarray(jax.jit(lambda: masks.uniform(KEY, 77, (8, 2**15)))())
+  return np.asarray(jax.jit(lambda: bits.uniform(KEY, 77, (8, 2**15)))())
 
 
 def test_uniform(drawn):
@@ -99,19 +99,19 @@ def test_neighbours_models_and_blocks_are_independent(drawn):
 def test_one_bit_of_input_moves_half_of_the_output(what):
   base = {"key": 7, "model": 0, "leaf": 5, "position": 0}
 
-  def bits(given):
-    position = masks.positions((4096,)) ^ np.uint32(given["position"])
+  def drawn(given):
+    position = bits.positions((4096,)) ^ np.uint32(given["position"])
     key = jax.random.key(given["key"])
-    return masks.draw(key, given["model"], np.uint32(given["leaf"]), position)
+    return bits.draw(key, given["model"], np.uint32(given["leaf"]), position)
 
   for bit in (0, 4):
-    flipped = bits(base | {what: base[what] ^ (1 << bit)})
-    moved = jax.lax.population_count(bits(base) ^ flipped)
+    flipped = drawn(base | {what: base[what] ^ (1 << bit)})
+    moved = jax.lax.population_count(drawn(base) ^ flipped)
     assert abs(float(moved.mean()) / 32 - 0.5) < 0.01
 
 
 def test_masks_of_some_models_and_rows_are_those_of_the_whole():
   key = jax.random.key(5)
-  whole = masks.uniform(key, 3, (4, 6, 5))
-  part = masks.uniform(key, 3, (2, 3, 5), first=1, start=2 * 5)
+  whole = bits.uniform(key, 3, (4, 6, 5))
+  part = bits.uniform(key, 3, (2, 3, 5), first=1, start=2 * 5)
   np.testing.assert_array_equal(part, whole[1:3, 2:5])

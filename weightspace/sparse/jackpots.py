@@ -1,0 +1,77 @@
+"""Mask search on frozen weights: which of a trained network's weights to keep.
+
+A score stands beside each weight; training moves the scores alone, and now and
+then the best of those that are left out change places with the worst of those
+that are kept.
+
+>>> scores, mask = jnp.array([1.0, 0.5, 2.0]), jnp.array([True, True, False])
+>>> swap(scores, mask, 1.0).tolist()
+[True, False, True]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightspace import top_k, trees
+from weightspace.sparse import masks
+from weightspace.types import Params
+
+LEFT_OUT = 0.99  # the score at first of what is left out, where 1 is kept
+STARTS = ("magnitude", "random")
+FORMS = ("cosine", "quartic", "released")
+
+Rate = float | Callable[[jax.Array], Any]  # share, or from a step to it
+
+
+def swap(scores: Params, mask: Params, rate: Any) -> Params:
+  """Let the best entries that are left out change places with the worst kept.
+
+  An entry that is left out comes in question if it is among the k largest
+  scores of its leaf, k of which are kept; as many kept ones are not.  Of these
+  pairs ceil(rate k) at most change, the largest scores in for the smallest.
+  Equal scores stay where they are.
+
+  Args:
+    scores: a tree of real numbers.
+    mask: booleans of the same shapes.
+    rate: a share in [0, 1]; 0 never changes, 1 gives the k largest.  May be
+      traced.
+
+  Returns:
+    Booleans; the counts of all leaves are those of `mask`.
+
+  Raises:
+    ValueError: for a rate out of range or NaN scores (on concrete values), or
+      at the first leaf that the mask does not fit.
+
+  >>> scores, mask = jnp.array([1.0, 2.0, 3.0, 4.0]), jnp.arange(4) < 2
+  >>> swap(scores, mask, 0.5).tolist()
+  [False, True, False, True]
+
+  Zhang et al. 2021, "Lottery jackpots exist in pre-trained models",
+  https://arxiv.org/abs/2104.08700, and its code; that equal scores stay is its
+  strict comparison.
+  """
+  masks.check(scores, mask, "swap")
+  trees.check_finite(scores, "swap")
+  if trees.concrete(rate) and not (np.ndim(rate) == 0 and 0 <= rate <= 1):
+    raise ValueError(f"swap: rate is {rate}, expected a share in [0, 1]")
+  return jax.tree.map(lambda s, keep: _swap(s, keep, rate), scores, mask)
+
+
+def _swap(scores: jax.Array, mask: jax.Array, rate: Any) -> jax.Array:
+  mask = jnp.asarray(mask)
+  words = top_k.words(jnp.asarray(scores)).reshape(1, -1)
+  keep = mask.reshape(1, -1)
+  kept = jnp.sum(keep, dtype=jnp.int32)
+  # Of equal scores those that are kept come first: a part of their own.
+  inside, outside = top_k.first([words, words], kept, [keep, ~keep])
+  pairs = jnp.sum(outside, dtype=jnp.int32)
+  count = jnp.minimum(jnp.ceil(rate * kept - 1e-6).astype(jnp.int32), pairs)
+  (enter,) = top_k.first([words], count, [outside])
+  (leave,) = top_k.first([~words], count, [keep & ~inside])
+  return ((keep & ~leave) | enter).reshape(mask.shape)
