@@ -13,6 +13,7 @@ EXTRAS = {
   "wandb": ["wandb>=0.20"],
   "dev": [
     "hypothesis>=6.100",
+    "import-linter>=2.3",
     "mypy>=1.15",
     "pytest>=8",
     "pytest-xdist>=3.6",

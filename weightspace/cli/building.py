@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.cli import outputs
+from weightspace.cli import models, outputs
 from weightspace.cli.config import leaf_sources, schema
-from weightspace.cli.inputs import models, views
+from weightspace.cli.inputs import views
 from weightspace.cli.recipes import choosing
 from weightspace.merge.files.work_items import Part
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from weightspace.cli import models
 from weightspace.cli.config import schema
-from weightspace.cli.inputs import models, references
+from weightspace.cli.inputs import references
 from weightspace.cli.vocabularies import tokenizers
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")

@@ -14,7 +14,7 @@ from experiments.merge import (
   probe_judges,
   probes,
 )
-from experiments.merge_transfer import results as merge_transfer_results
+from experiments.merge_transfer import results
 from experiments.merge_variance import results as merge_variance_results
 from experiments.run import app
 from experiments.run.claims import gather
@@ -195,7 +195,7 @@ def test_transfer_is_measured_with_its_barrier(tmp_path):
     "far": (old, source, other, target),
   }
   for name, stacks in rows.items():
-    merge_transfer_results.measure(run, model, name, stacks)
+    results.measure(run, model, name, stacks)
   run.lock.close()
   lines = {x["version"]: x for x in run.lines.values()}
   same = lines["same"]

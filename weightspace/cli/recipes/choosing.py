@@ -5,7 +5,7 @@
 ...   "models": [{"model": "a"}, {"model": "b"}],
 ...   "parameters": {"t": [0.0, 1.0]},
 ... })
->>> leaf = layout.Leaf("layers.1.w", 0, 0.5, {}, 1)
+>>> leaf = leaf_sources.Leaf("layers.1.w", 0, 0.5, {}, 1)
 >>> choose(config, config.modules["default"], leaf).inputs
 ('a', 'b')
 """

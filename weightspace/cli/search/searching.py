@@ -24,8 +24,8 @@ import numpy as np
 
 from weightspace import merge
 from weightspace.cli import building, estimates
-from weightspace.cli.config import keys, schema, search_section
-from weightspace.cli.search import scores
+from weightspace.cli.config import keys, schema
+from weightspace.cli.search import scores, section
 from weightspace.merge.files.work_items import Part
 from weightspace.search import searches, tuning
 
@@ -56,7 +56,7 @@ def settled(
     ValueError: naming what is wrong with the section, a method or recipe whose
       numbers cannot be searched, leaves of several recipes; as the searches.
   """
-  wanted = search_section.parse(found["search"])
+  wanted = section.parse(found["search"])
   rest = {name: value for name, value in found.items() if name != "search"}
   weights = _check(rest, wanted)
   middle = {name: sum(ends) / 2 for name, ends in wanted.bounds.items()}
@@ -79,7 +79,7 @@ def settled(
   return Outcome(made, said, state)
 
 
-def _check(rest: Mapping[str, Any], wanted: search_section.Search) -> bool:
+def _check(rest: Mapping[str, Any], wanted: section.Search) -> bool:
   """Tell whether each model's weight is searched, or a recipe's numbers."""
   given = keys.table(rest.get("parameters") or {}, "parameters", None)
   for name in wanted.bounds:
@@ -144,7 +144,7 @@ def _names(config: schema.Config) -> list[str]:
 
 def _search_weights(
   rest: Mapping[str, Any],
-  wanted: search_section.Search,
+  wanted: section.Search,
   job: building.Job,
   key: jax.Array,
   state: str,
@@ -175,7 +175,7 @@ def _search_weights(
 
 def _search_recipe(
   rest: Mapping[str, Any],
-  wanted: search_section.Search,
+  wanted: section.Search,
   job: building.Job,
   key: jax.Array,
   state: str,
@@ -224,7 +224,7 @@ def _stack(inputs: Sequence[Any]) -> dict[str, jax.Array]:
 
 
 def _score(
-  wanted: search_section.Search, job: building.Job, part: Part
+  wanted: section.Search, job: building.Job, part: Part
 ) -> tuple[Any, Any]:
   if wanted.text is None:
     return scores.imported(wanted.score), None
@@ -238,7 +238,7 @@ def _score(
 def _state_path(
   found: Mapping[str, Any],
   job: building.Job,
-  wanted: search_section.Search,
+  wanted: section.Search,
   output: str,
 ) -> str:
   """Return where the search's state lies: another search has another file."""
