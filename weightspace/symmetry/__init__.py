@@ -5,12 +5,11 @@ together.  A `Perm` is {name: indices}; `permute` moves parameters by it and
 leaves the model's function as it is.
 
 >>> import jax.numpy as jnp
->>> import weightspace as ws
->>> params = {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 1))}
+>>> params = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones((3, 1))}
 >>> apply = lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"]
 >>> axes = trace_axes(apply, params, jnp.ones((1, 2)))
->>> [name for name in identity(axes)]
-['a:1']
+>>> [(name, perm.tolist()) for name, perm in identity(axes, params).items()]
+[('a', [0, 1, 2])]
 """
 
 from weightspace.symmetry.axes import Axes, Perm, from_json, to_json
