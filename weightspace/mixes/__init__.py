@@ -4,8 +4,8 @@
 >>> import weightspace as ws
 >>> stack, data = {"w": jnp.array([1.0, 3.0])}, {"x": jnp.array([2.0])}
 >>> score = lambda params, data: params["w"] * data["x"]
->>> ws.mixes.evaluate_mixes(score, stack, jnp.eye(2), data).tolist()
-[[2.0], [6.0]]
+>>> ws.mixes.evaluate_mixes(stack, jnp.eye(2), score, data).tolist()
+[2.0, 6.0]
 """
 
 from weightspace.mixes.evaluate import check_mixes, evaluate_mixes, scores
