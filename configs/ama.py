@@ -25,6 +25,14 @@ REGISTERED = {
   " text than one ratio.",
   "paper": "Lin et al. 2024, Mitigating the alignment tax of RLHF,"
   " https://arxiv.org/abs/2309.06256",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "likelihood of text, ratios by part less one ratio at the same"
+  " reward, at three mean ratios, nats",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("one ratio",),
+  "seeds": 5,
 }
 
 

@@ -21,10 +21,23 @@ from configs import merge_bench
 EXPERIMENT = "data_aware"
 CLAIM = "atlas"
 REGISTERED = {
-  "statement": "A coefficient for each parameter array fits a new task from a"
-  " few examples better than one for each task vector, and beats the base.",
+  "statement": "With a few examples of a new task, a coefficient for each"
+  " parameter array is more accurate on it than one for each task vector, and"
+  " than the base.",
   "paper": "Zhang et al. 2024, Knowledge composition using task vectors with"
   " learned anisotropic scaling, https://arxiv.org/abs/2407.02880",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "accuracy on the new task, coefficients by leaf less by task"
+  " and less base, points",
+  "threshold": 0.0,
+  "threshold_by": "papers.md",
+  "controls": (
+    "one coefficient a task vector",
+    "the likelihood of the few, higher by construction",
+  ),
+  "seeds": 10,
+  "data": "drawn by seed",
 }
 
 

@@ -23,6 +23,14 @@ REGISTERED = {
   "statement": "The mean of four models matched all at once is more accurate"
   " than the mean of the same models each matched to the first.",
   "paper": "Crisostomi et al. 2024, C2M3, https://arxiv.org/abs/2405.17897",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "test accuracy of the mean of four, matched at once less"
+  " pairwise, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the same with REPAIR",),
+  "seeds": 10,
 }
 PAPER = REGISTERED["paper"]
 

@@ -25,6 +25,14 @@ REGISTERED = {
   " too, every mix lies above the line between them.",
   "paper": "Cideron et al. 2024, Diversity-rewarded CFG distillation,"
   " https://arxiv.org/abs/2410.06084",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "least height of the mixes above the line between the ends,"
+  " over the range",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the ends",),
+  "seeds": 5,
 }
 
 

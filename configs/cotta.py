@@ -24,9 +24,20 @@ EXPERIMENT = "adapt"
 CLAIM = "cotta"
 REGISTERED = {
   "statement": "On a stream of corruptions that goes on, CoTTA ends below"
-  " entropy minimisation in error, less than two points above its first turn.",
+  " entropy minimisation of all weights in error, less than two points above"
+  " its first turn, and below doing nothing.",
   "paper": "Wang et al. 2022, Continual test-time domain adaptation,"
   " https://arxiv.org/abs/2203.13591",
+  "paper_number": "source 43.5, BatchNorm 20.4, TENT 20.7, CoTTA 16.2 % error"
+  " (CIFAR-10-C)",
+  "kind": "part of the paper",
+  "statistic": "error of the last turn, CoTTA less TENT, points; CoTTA's last"
+  " turn less its first below 2",
+  "threshold": 0.0,
+  "threshold_by": "papers.md",
+  "controls": ("doing nothing (source)",),
+  "seeds": 5,
+  "data": "one set of images, streams drawn by seed",
 }
 
 

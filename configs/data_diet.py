@@ -23,6 +23,14 @@ REGISTERED = {
   " examples of high EL2N, and falls the later they are spawned.",
   "paper": "Paul et al. 2021, Deep learning on a data diet,"
   " https://arxiv.org/abs/2107.07075",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "error barrier between children, hard less easy examples, and"
+  " last parent less first, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the easiest examples",),
+  "seeds": 5,
 }
 
 

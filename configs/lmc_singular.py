@@ -24,6 +24,14 @@ REGISTERED = {
   " barrier.",
   "paper": "Ito et al. 2024, Analysis of linear mode connectivity via"
   " permutation-based weight matching, https://arxiv.org/abs/2402.04051",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "share by which the distance falls below 0.25; overlap of"
+  " leading directions above 0; share of the barrier left below 0.5",
+  "threshold": 0.5,
+  "threshold_by": "papers.md",
+  "controls": ("naive mean",),
+  "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
 

@@ -26,6 +26,14 @@ REGISTERED = {
   " other better than two that are matched to it straight-through.",
   "paper": "Ito et al. 2024, Analysis of linear mode connectivity via"
   " permutation-based weight matching, https://arxiv.org/abs/2402.04051",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "training barrier between two that were matched to a third,"
+  " straight-through less weights, nats",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("barriers to the model matched to",),
+  "seeds": 5,
 }
 
 

@@ -19,9 +19,19 @@ from configs import merge_bench
 EXPERIMENT = "data_aware"
 CLAIM = "map"
 REGISTERED = {
-  "statement": "A front from a few evaluations has nearly the hypervolume of a"
-  " dense grid's (over 97 %).",
+  "statement": "A front from 45 evaluations and a quadratic surrogate has more"
+  " hypervolume than as many random mixes, and over 95 % of that of a dense"
+  " grid of 441.",
   "paper": "Li et al. 2024, MAP, https://arxiv.org/abs/2406.07529",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "hypervolume over the dense grid's: of 45 evaluations less of"
+  " as many at random, points, and above 95 %",
+  "threshold": 95.0,
+  "threshold_by": "ours",
+  "controls": ("as many mixes at random",),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

@@ -27,9 +27,19 @@ EXPERIMENT = "merge"
 CLAIM = "merge-aligning"
 REGISTERED = {
   "statement": "Aligning new classes leaves their mean norm equal to the old"
-  " ones', moves nothing else, and raises accuracy on old classes and on all.",
+  " ones', moves nothing else, and raises accuracy on old classes and on all,"
+  " after training by SGD and without distillation.",
   "paper": "Zhao et al. 2020, Maintaining discrimination and fairness in class"
   " incremental learning, https://arxiv.org/abs/1911.07053",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "accuracy on old classes and on all, aligned less before, in"
+  " points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("norms equal to 1e-6, nothing else moved",),
+  "seeds": 10,
+  "data": "drawn by seed",
 }
 
 

@@ -22,10 +22,19 @@ from configs import merge_bench
 EXPERIMENT = "merge"
 CLAIM = "merge-bench-text"
 REGISTERED = {
-  "statement": "In one harness, a coefficient tuned on validation data never"
-  " lowers a method's validation accuracy, and raises test accuracy, mean over"
-  " methods.",
+  "statement": "In one harness, tuning a coefficient on validation data raises"
+  " test accuracy and keeps more of the base's own task, mean over methods.",
   "paper": "He et al. 2025, MergeBench, https://arxiv.org/abs/2505.10833",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "tuned less untuned, mean over methods: test accuracy, and"
+  " accuracy on the base's own task, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "on validation data tuning never loses by construction, which is checked",
+  ),
+  "seeds": 5,
 }
 SPELLINGS = ("upper", "no vowels", "no spaces", "reversed", "rot13")
 NAMES = (

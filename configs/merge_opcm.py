@@ -31,6 +31,15 @@ REGISTERED = {
   " average, task arithmetic and TIES.",
   "paper": "Tang et al. 2025, Merging models on the fly without retraining,"
   " https://arxiv.org/abs/2501.09522",
+  "paper_number": "5 to 8 points above the continual baselines (CLIP)",
+  "kind": "part of the paper",
+  "statistic": "mean test accuracy, OPCM less each rival, points; standard"
+  " deviation over orders below one point",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the exact properties, to 1e-5",),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

@@ -24,10 +24,23 @@ EXPERIMENT = "merge"
 CLAIM = "merge-optmerge"
 REGISTERED = {
   "statement": "The interaction loss of task vectors falls throughout the"
-  " optimisation, and OptMerge of three experts is not below task arithmetic.",
+  " optimisation, and OptMerge of three experts is not below task arithmetic,"
+  " with coefficients tuned alike and untuned.",
   "paper": "Wei et al. 2025, Unifying multimodal large language model"
   " capabilities and modalities via model merging,"
   " https://arxiv.org/abs/2505.19892",
+  "paper_number": "2.48 points above the other merges, mean",
+  "kind": "paper",
+  "statistic": "mean test accuracy, OptMerge less task arithmetic, tuned and"
+  " untuned, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "TIES",
+    "the interaction loss, step by step",
+  ),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

@@ -28,6 +28,15 @@ REGISTERED = {
   " coefficients.",
   "paper": "Du et al. 2024, Parameter competition balancing for model merging,"
   " https://arxiv.org/abs/2410.02396",
+  "paper_number": "4.3 points over TIES without validation (T5, seven tasks)",
+  "kind": "part of the paper",
+  "statistic": "mean test accuracy, PCB less TIES: untuned above 0, tuned"
+  " above -1 point",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("task arithmetic",),
+  "seeds": 10,
+  "data": "drawn by seed",
 }
 
 

@@ -30,6 +30,18 @@ REGISTERED = {
   " keep more over one averaged model than they lose.",
   "paper": "Reversible model merging for low-rank weights, 2025,"
   " https://arxiv.org/abs/2510.14163",
+  "paper_number": None,
+  "kind": "identity",
+  "statistic": "squared error of p basis vectors less that of the discarded"
+  " singular values, over all",
+  "threshold": 1e-05,
+  "threshold_by": "papers.md",
+  "controls": (
+    "one averaged model",
+    "the adapters themselves",
+  ),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

@@ -29,6 +29,15 @@ REGISTERED = {
   " the width.",
   "paper": "Yadav et al. 2024, What matters for model merging at scale?,"
   " https://arxiv.org/abs/2410.03617",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "gap of normalised accuracy to the experts: narrow less wide,"
+  " weak base less strong; spread of methods, narrow less wide",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("two experts beside eight",),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

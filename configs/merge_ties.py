@@ -27,6 +27,16 @@ REGISTERED = {
   "statement": "With coefficients tuned alike, TIES is above task arithmetic,"
   " task arithmetic above the average, and the experts above all.",
   "paper": "Yadav et al. 2023, TIES-Merging, https://arxiv.org/abs/2306.01708",
+  "paper_number": "average 66.5, task arithmetic 68.0, TIES 72.2, experts 90.3"
+  " % (CLIP ViT-B/32, eight tasks)",
+  "kind": "paper",
+  "statistic": "mean test accuracy over tasks, tuned: TIES less task"
+  " arithmetic, task arithmetic less average, experts less TIES, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the same number of coefficients tuned for each method",),
+  "seeds": 10,
+  "data": "drawn by seed",
 }
 
 

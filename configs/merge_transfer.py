@@ -31,6 +31,18 @@ REGISTERED = {
   " fine-tuned models.",
   "paper": "Lin et al. 2025, Efficient model development through fine-tuning"
   " transfer, https://arxiv.org/abs/2503.20110",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "points gained by each later version; correlation of gain and"
+  " barrier over versions (Fisher's z over seeds)",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "a base of another start",
+    "fine-tuning the new version itself",
+  ),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

@@ -29,6 +29,15 @@ REGISTERED = {
   " their barrier is low.",
   "paper": "A Model Zoo on Phase Transitions in Neural Networks, 2025,"
   " https://arxiv.org/abs/2504.18072",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "rank correlation of width with connectivity and with the"
+  " Hessian's trace over batch sizes; points gained by averages of low and of"
+  " high barrier",
+  "threshold": 0.0,
+  "threshold_by": "papers.md",
+  "controls": ("two networks of one start, told apart by their batches",),
+  "seeds": 3,
 }
 
 

@@ -20,8 +20,17 @@ EXPERIMENT = "rebasin"
 CLAIM = "pleas"
 REGISTERED = {
   "statement": "Layer-wise least squares after matching are more accurate than"
-  " the mean of the matched models.",
+  " the mean of the matched models, for two models of one task that are merged"
+  " in full.",
   "paper": "Nasery et al. 2024, PLeaS, https://arxiv.org/abs/2407.02447",
+  "paper_number": "38.6 against 17.8 % of Git Re-Basin (ResNet-50, DomainNet)",
+  "kind": "part of the paper",
+  "statistic": "test accuracy, least squares less the mean of matched models,"
+  " points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("REPAIR",),
+  "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
 

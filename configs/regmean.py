@@ -26,6 +26,16 @@ REGISTERED = {
   " the average, all with a tuned coefficient.",
   "paper": "Jin et al. 2023, Dataless knowledge fusion by merging weights of"
   " language models, https://arxiv.org/abs/2212.09849",
+  "paper_number": "average 66.5, Fisher 70.6, RegMean 82.4 % (CLIP ViT-B/32,"
+  " eight tasks)",
+  "kind": "paper",
+  "statistic": "mean test accuracy, tuned: RegMean less Fisher, Fisher less"
+  " average, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("untuned too",),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

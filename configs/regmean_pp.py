@@ -23,6 +23,14 @@ REGISTERED = {
   "statement": "In a deep network RegMean++, whose inputs come through the"
   " merged layers, is above RegMean.",
   "paper": "Nguyen et al. 2025, RegMean++, https://arxiv.org/abs/2508.03121",
+  "paper_number": "84.4 against 82.4 % (CLIP ViT-B/32)",
+  "kind": "paper",
+  "statistic": "mean test accuracy, tuned, RegMean++ less RegMean, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("untuned: not shown to be below",),
+  "seeds": 5,
+  "data": "drawn by seed",
 }
 
 

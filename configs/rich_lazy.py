@@ -29,6 +29,14 @@ REGISTERED = {
   " of the start.",
   "paper": "Liu et al. 2024, How connectivity structure shapes rich and lazy"
   " learning in neural circuits, https://arxiv.org/abs/2310.08513",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "rank 4 less full rank: change of the matrix above 0,"
+  " alignments of representation and kernel below 0",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("equal Frobenius norm",),
+  "seeds": 20,
 }
 
 

@@ -26,9 +26,20 @@ from configs import characters
 EXPERIMENT = "adapt"
 CLAIM = "salsa"
 REGISTERED = {
-  "statement": "A policy held to the soup of two fine-tuned models earns more"
-  " than one held to a single model, at one weight of the divergence.",
+  "statement": "At one weight of the divergence, a policy held to the soup of"
+  " two fine-tuned models earns more and goes further from its reference than"
+  " one held to a single model.",
   "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "reward, held to the soup less held to one model",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "divergence from the reference",
+    "test loss",
+  ),
+  "seeds": 10,
 }
 
 

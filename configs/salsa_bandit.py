@@ -24,6 +24,14 @@ REGISTERED = {
   "statement": "The exact best policy held to the soup of two references earns"
   " more than those held to one of them.",
   "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
+  "paper_number": None,
+  "kind": "by construction",
+  "statistic": "reward, soup less mean of both single references",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("divergence from the reference",),
+  "seeds": 10,
+  "data": "drawn by seed",
 }
 
 

@@ -24,6 +24,14 @@ REGISTERED = {
   " and the top eigenvalue of the Hessian: ratios within 10 % of 1.",
   "paper": "Andriushchenko et al. 2023, A modern look at the relationship"
   " between sharpness and generalization, https://arxiv.org/abs/2302.07011",
+  "paper_number": None,
+  "kind": "identity",
+  "statistic": "measured sharpness over what the Hessian predicts: within 0.9"
+  " and 1.1",
+  "threshold": 0.1,
+  "threshold_by": "ours",
+  "controls": ("losses of perturbed models against Hessian products",),
+  "seeds": 5,
 }
 
 

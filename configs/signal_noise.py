@@ -25,6 +25,14 @@ REGISTERED = {
   "paper": "Heineman et al. 2025, Signal and noise: a framework for reducing"
   " uncertainty in language model evaluation,"
   " https://arxiv.org/abs/2508.13144",
+  "paper_number": None,
+  "kind": "part of the paper",
+  "statistic": "decision accuracy, averaged less last checkpoint, points;"
+  " noise, averaged less last checkpoint, %",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("the last checkpoint's score",),
+  "seeds": 10,
 }
 
 

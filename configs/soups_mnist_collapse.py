@@ -23,6 +23,14 @@ REGISTERED = {
   "statement": "The average of members from independent starts collapses: it"
   " falls more than ten points below them, behind a loss barrier.",
   "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "test accuracy of the uniform soup less the mean member's; loss"
+  " at the midpoint less the chord, both over seeds",
+  "threshold": -10.0,
+  "threshold_by": "papers.md",
+  "controls": ("the same population from one start (soups-uniform)",),
+  "seeds": 5,
 }
 
 

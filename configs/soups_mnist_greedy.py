@@ -19,9 +19,21 @@ from configs import common, model_soups
 EXPERIMENT = "soup"
 CLAIM = "soups-greedy"
 REGISTERED = {
-  "statement": "On the selection set the greedy soup is never below the best"
-  " member.",
+  "statement": "The greedy soup of a sweep is more accurate on test data than"
+  " the member that is best on the selection set.",
   "paper": "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+  "paper_number": "greedy soup 81.0, best member 80.4 % (CLIP ViT-B/32 on"
+  " ImageNet)",
+  "kind": "paper",
+  "statistic": "test accuracy of the greedy soup less that of the member that"
+  " is best on the selection set, paired over seeds, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "on the selection set it is never below by construction, which is"
+    " checked in every seed",
+  ),
+  "seeds": 5,
 }
 
 

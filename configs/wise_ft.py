@@ -33,6 +33,16 @@ REGISTERED = {
   " without tuning it is above both ends.",
   "paper": "Wortsman et al. 2022, Robust fine-tuning of zero-shot models,"
   " https://arxiv.org/abs/2109.01903",
+  "paper_number": "fine-tuned 86.2 and 68.6, alpha 0.5 86.8 and 76.9 % (CLIP,"
+  " ImageNet and its shifts)",
+  "kind": "paper",
+  "statistic": "mean of in- and out-of-distribution accuracy at alpha 0.5, and"
+  " at the alpha chosen on validation images, less the better end's, points",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": ("both ends",),
+  "seeds": 5,
+  "data": "one set of images, shifts drawn by seed",
 }
 SEEN = ("rotation", "gaussian_noise", "motion_blur", "occlusion")
 UNSEEN = ("shear", "impulse_noise", "contrast", "zoom")

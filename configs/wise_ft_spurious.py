@@ -43,6 +43,19 @@ REGISTERED = {
   " overconfidence of one lowers the mean of their outputs.",
   "paper": "Lin et al. 2024, Spurious feature diversification improves"
   " out-of-distribution generalization, https://arxiv.org/abs/2309.17230",
+  "paper_number": None,
+  "kind": "paper",
+  "statistic": "points of out-of-distribution accuracy: alpha 0.5 less either"
+  " end; FalseFalseTrue; the output ensemble with overconfident logits less"
+  " without",
+  "threshold": 0.0,
+  "threshold_by": "paper",
+  "controls": (
+    "both ends",
+    "the output ensemble without scaled logits",
+  ),
+  "seeds": 10,
+  "data": "one set of images, patches drawn by seed",
 }
 FAILURES = (0.7, 0.8, 0.9)
 

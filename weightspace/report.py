@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-VERDICTS = {True: "holds", False: "does not hold", None: "measured"}
-MARKS = {True: "yes", False: "no", None: "note"}
+MARKS = {"holds": "yes", "does not hold": "no", "undecided": "note"}
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1b1e; --soft: #5d636d;
@@ -168,6 +167,26 @@ def _linked(text: str) -> str:
   return re.sub(r"(https?://[^\s<>\"']+[\w/])", link, html.escape(text))
 
 
+def verdict(result: Mapping[str, Any]) -> str:
+  """Return the verdict of a result.json in words, a format of ours.
+
+  >>> verdict({"verdict": "undecided"}), verdict({"holds": None})
+  ('undecided', 'measured')
+  """
+  old = {True: "holds", False: "does not hold", None: "measured"}
+  return result.get("verdict") or old[result.get("holds")]
+
+
+def _registered(known: Mapping[str, Any] | None) -> str:
+  """Return what was registered of a claim before it was run, folded."""
+  if not known:
+    return ""
+  rest = {name: v for name, v in known.items() if name != "statement"}
+  rest["controls"] = "; ".join(known.get("controls", ())) or None
+  opened = "<details><summary>Registered before the run</summary>"
+  return f"{opened}{_pairs(rest)}</details>"
+
+
 def page(
   result: Mapping[str, Any],
   config: Mapping[str, Any],
@@ -192,8 +211,9 @@ def page(
   The layout of a run's folder, a format of ours.
   """
   get = lambda name: html.escape(str(result.get(name) or ""))  # noqa: E731
-  holds = result.get("holds")
-  shown = "title claim paper measured holds numbers command".split()
+  word = verdict(result)
+  shown = "title claim paper measured holds verdict numbers command".split()
+  shown.append("registered")
   settings = {key: v for key, v in config.items() if key not in shown}
   rest = {key: v for key, v in result.items() if key not in shown}
   drawn = "\n".join(
@@ -212,8 +232,9 @@ def page(
 <div class="kicker">weightspace · {get("experiment")} · {get("name")}</div>
 <h1>{get("title")}</h1>
 <div class="soft">{_linked(str(result.get("paper") or ""))}</div>
-<div class="verdict {MARKS[holds]}"><b>{VERDICTS[holds].capitalize()}.</b>
+<div class="verdict {MARKS.get(word, "note")}"><b>{word.capitalize()}.</b>
 {get("claim")}<p>{get("measured")}</p></div>
+{_registered(result.get("registered"))}
 {drawn}
 <h2>Numbers</h2>
 {_table(result["numbers"])}

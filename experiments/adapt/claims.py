@@ -4,8 +4,6 @@
 ['cotta', 'ewa', 'salsa', 'salsa_bandit']
 """
 
-import numpy as np
-
 from experiments.run import runs
 from experiments.run.claims import (
   Claim,
@@ -13,14 +11,15 @@ from experiments.run.claims import (
   above,
   below,
   every,
-  exact,
   rows,
   said,
 )
 
+WORSE = 0.5  # points of accuracy below dense that count as equal: ours
+
 
 def cotta(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: at the end below entropy minimisation, without a collapse."""
+  """Judge: at the end below TENT and the source, without a collapse."""
   last = rows(run, "error of the last turn (%)")
   first = rows(run, "error of the first turn (%)")
   tent, source = last["CoTTA"] - last["TENT"], last["CoTTA"] - last["source"]
@@ -30,22 +29,19 @@ def cotta(run: runs.Run) -> tuple[str, Verdict]:
     f" the source model: {said(source, 'points')}; CoTTA from the first turn to"
     f" the last: {said(drift, 'points')}, over {len(tent)} seeds"
   )
-  return measured, every(below(tent), below(drift, 2.0))
+  return measured, every(below(tent), below(source), below(drift, 2.0))
 
 
 def ewa(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: the averaged experts are not below the dense model by two sigma."""
+  """Judge: the averaged experts are at most half a point below the dense."""
   right, loss = rows(run, "accuracy (%)"), rows(run, "test loss")
   gap = right["experts, averaged"] - right["dense"]
   cost = loss["experts, averaged"] - loss["dense"]
-  several = len(gap) > 1
-  slack = 2 * float(np.std(right["dense"], ddof=1)) if several else 0.0
-  sigma = f" (two sigma of dense: {slack:.2f})" if several else ""
   measured = (
-    f"accuracy, averaged experts minus dense: {said(gap, 'points')}{sigma};"
+    f"accuracy, averaged experts minus dense: {said(gap, 'points')};"
     f" test loss: {said(cost, 'nats')}, over {len(gap)} seeds"
   )
-  return measured, exact(gap.mean() >= -slack)
+  return measured, above(gap, -WORSE)
 
 
 def salsa(run: runs.Run) -> tuple[str, Verdict]:
@@ -59,7 +55,7 @@ def salsa(run: runs.Run) -> tuple[str, Verdict]:
     f" {said(far, 'nats')}, test loss {said(cost, 'nats')}, over {len(more)}"
     " seeds"
   )
-  return measured, above(more)
+  return measured, every(above(more), above(far))
 
 
 def salsa_bandit(run: runs.Run) -> tuple[str, Verdict]:

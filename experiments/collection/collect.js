@@ -30,13 +30,13 @@ function digits(entry) {
 
 const unique = (values) => [...new Set(values)];
 const NUMBERS = unique(RUNS.flatMap((run) => Object.keys(run.numbers)));
-const COLUMNS = ["run", "experiment", "holds", ...DATA.changed, ...NUMBERS,
+const COLUMNS = ["run", "experiment", "verdict", ...DATA.changed, ...NUMBERS,
   "seconds"];
 
+const name_of = { "holds": "yes", "does not hold": "no" };  // a word's colour
+
 function cell(run, name) {
-  if (name === "holds")  // "-" where nothing is claimed or judged
-    return run.holds === true ? "yes" : run.holds === false ? "no" : "-";
-  if (["run", "experiment", "seconds"].includes(name)) return run[name];
+  if (["run", "experiment", "verdict", "seconds"].includes(name)) return run[name];
   return name in run.numbers ? run.numbers[name] : run.settings[name];
 }
 
@@ -119,8 +119,8 @@ function tableCell(run, name) {
     td.append(element("a", run.run, { href: `${run.run}/report.html` }));
     return td;
   }
-  if (name === "holds")
-    return element("td", value, value === "-" ? {} : { class: value });
+  if (name === "verdict")
+    return element("td", value, name_of[value] ? { class: name_of[value] } : {});
   return element("td", text(value));
 }
 

@@ -54,7 +54,7 @@ input[type=search] { width: 22rem; max-width: 100% }
 """
 
 
-KEEP = "run experiment title holds measured seconds settings numbers seeds"
+KEEP = "run experiment title verdict measured seconds settings numbers seeds"
 
 BODY = """<div class="bar">
 <input type="search" id="filter" placeholder="filter: words, or name=value"

@@ -61,7 +61,7 @@ def bench(run: runs.Run) -> Finding:
 
 
 def atlas(run: runs.Run) -> Finding:
-  """Judge: a coefficient a leaf beats one a task; both beat the base."""
+  """Judge: a coefficient a leaf beats one a task, and the base, on test."""
   shown = claims.rows(run, "new task (%)")
   fit = claims.rows(run, "log-likelihood of the few")
   leaf, task = (f"aTLAS, by {by}" for by in ("leaf", "task"))
@@ -72,11 +72,11 @@ def atlas(run: runs.Run) -> Finding:
     f" {said(more, 'points')} on test images of the new task; log-likelihood of"
     f" the few {said(fitted, 'nats')} over by task, {over(run)}"
   )
-  return text, every(above(gain), above(fitted), exact(not below(more)))
+  return text, every(above(gain), above(more))
 
 
 def front(run: runs.Run) -> Finding:
-  """Judge: few evaluations give nearly the front of the grid."""
+  """Judge: a surrogate beats random mixes, and gets over 95 % of the grid."""
   own = claims.rows(run, "hypervolume over the grid's (%)")
   shown = claims.rows(run, "on test (%)")
   names = [name for name in own if name.startswith("MAP")]
@@ -89,7 +89,7 @@ def front(run: runs.Run) -> Finding:
     f"hypervolume over the grid's: {'; '.join(texts)}; {last} minus as many at"
     f" random {said(own[last] - own[rival], 'points')}, {over(run)}"
   )
-  return text, above(own[last], 97.0)
+  return text, every(above(own[last] - own[rival]), above(own[last], 95.0))
 
 
 def _share(values: np.ndarray) -> str:

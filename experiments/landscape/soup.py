@@ -19,8 +19,16 @@ import numpy as np
 import weightspace as ws
 from experiments.bench import classifiers, text
 from experiments.landscape import panels
-from experiments.run import claims, runs
-from experiments.run.claims import Claim, Verdict, above, every, over, said
+from experiments.run import claims, estimates, runs
+from experiments.run.claims import (
+  Claim,
+  Verdict,
+  above,
+  correlated,
+  every,
+  over,
+  said,
+)
 from weightspace import figures, losses, probe
 from weightspace.types import Data, Params
 
@@ -114,20 +122,16 @@ def agreement(run: runs.Run) -> dict[str, np.ndarray]:
 def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: prediction and gap correlate, and agree in sign."""
   found = agreement(run)
-  r, sign, slope = (
-    said(found[name], unit, digits, signed=False)
-    for name, unit, digits in (
-      ("correlation", "", 3),
-      ("equal sign (%)", "%", 0),
-      ("slope", "", 2),
-    )
-  )
+  r = said(estimates.correlation(found["correlation"]), "", 3, signed=False)
+  shares = found["equal sign (%)"]
+  sign = said(estimates.bounded(shares, 0, 100), "%", 0, signed=False)
+  slope = said(found["slope"], "", 2, signed=False)
   measured = (
-    f"correlation over pairs {r}, equal sign {sign},"
-    f" slope {slope}, {over(run)} of {len(_columns(run, 0)[0])} pairs"
+    f"correlation over pairs {r}, equal sign {sign}, slope {slope}, {over(run)}"
+    f" of {len(_columns(run, 0)[0])} pairs"
   )
-  strong = above(found["correlation"], 0.8)
-  return measured, every(strong, above(found["equal sign (%)"], 80.0))
+  strong = correlated(found["correlation"], 0.8)
+  return measured, every(strong, above(shares, 80.0))
 
 
 def finish(run: runs.Run) -> None:

@@ -18,7 +18,7 @@ from experiments.merge import (
 )
 from experiments.merge.results import BASE, EXPERTS, START, TUNED, UNTUNED
 from experiments.run import runs
-from experiments.run.claims import Claim, gather
+from experiments.run.claims import Claim, gather, percent
 from weightspace import intervals
 
 PROBED = {"accuracy": "untuned (%)", "normalised": "untuned, normalised"}
@@ -54,9 +54,7 @@ def _probed(run: runs.Run) -> runs.Table:
 
 def _row(run: runs.Run, name: str, which: dict[str, Any]) -> dict[str, Any]:
   def mean(choice: str, number: str) -> Any:
-    return intervals.mean_interval(
-      results.of(run, name, choice, number, **which)
-    )
+    return percent(results.of(run, name, choice, number, **which))
 
   tuned = name in run.config.methods and run.config.methods[name].get(
     "tuned", True

@@ -11,15 +11,15 @@ import numpy as np
 from experiments.merge.figures import SEEDS
 from experiments.merge.judges import Finding
 from experiments.merge.patches import SCALES
-from experiments.run import runs
+from experiments.run import estimates, runs
 from experiments.run.claims import (
   above,
   every,
   exact,
   gather,
-  not_below,
   over,
   points,
+  share,
 )
 from weightspace import figures
 
@@ -83,21 +83,20 @@ def signatures(run: runs.Run) -> Finding:
   hard, easy = gains(run, ALL, tuned=True)
   plain, cost = gains(run, ALL, tuned=False)
   shallow = gains(run, SHALLOW, tuned=True)
-  # Where validation allows no step there is no gain to have a share of.
-  share = 100 * shallow[0] / np.where(hard == 0, 1, hard)
+  part = estimates.ratio(100 * shallow[0], hard)
   same, different = cosines(run, ALL)
   text = (
     f"another model patched: corrupted images {points(hard)}, clean"
     f" {points(easy)} at the tuned scale ({points(plain)} and {points(cost)} at"
     f" 1); shallow layers alone {points(shallow[0])} and {points(shallow[1])},"
-    f" {points(share, '%')} of the gain; cosine of signatures of one corruption"
+    f" {points(part, '%')} of the gain; cosine of signatures of one corruption"
     f" {points(same, '')}, of two {points(different, '')}, {over(run)}"
   )
   return text, every(
     above(hard, 5.0),
     above(easy, -1.0),
     above(same - different),
-    not_below(share, -80.0),
+    share(shallow[0], hard, 0.8),
   )
 
 

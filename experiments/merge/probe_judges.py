@@ -46,7 +46,7 @@ def opcm(run: runs.Run) -> Finding:
 
 
 def optmerge(run: runs.Run) -> Finding:
-  """Judge: the loss descends step by step, and OptMerge is not below."""
+  """Judge: the loss descends, and OptMerge is not below, tuned or untuned."""
   loss = gather(run, "interaction")
   falls = bool((np.diff(loss, axis=1) < 0).all())
   parts = [
@@ -59,8 +59,11 @@ def optmerge(run: runs.Run) -> Finding:
     f" {'yes' if falls else 'no'}; OptMerge minus task arithmetic:"
     f" {', '.join(parts)}, {over(run)}"
   )
-  gain = gap(run, "OptMerge", "task arithmetic")
-  return text, every(exact(falls), not_below(gain))
+  gains = [
+    gap(run, "OptMerge", "task arithmetic", choice)
+    for choice in (TUNED, UNTUNED)
+  ]
+  return text, every(exact(falls), *map(not_below, gains))
 
 
 def _steps(run: runs.Run) -> list[int]:

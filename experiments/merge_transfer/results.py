@@ -15,14 +15,16 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import tasks
-from experiments.run import progress, runs
+from experiments.run import estimates, progress, runs
 from experiments.run.claims import (
   Claim,
   Verdict,
   above,
+  correlated,
   every,
   gather,
   points,
+  said,
 )
 from weightspace import figures, intervals, losses, paths
 from weightspace.figures import COLOURS, Panel
@@ -97,6 +99,10 @@ def versions(run: runs.Run) -> list[str]:
   )
 
 
+def _correlated(values: np.ndarray) -> str:
+  return said(estimates.correlation(values), "", 2)
+
+
 def judge(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: transfer helps where versions are connected, and by that."""
   gain, barrier = _table(run, "gain"), _table(run, "barrier")
@@ -108,10 +114,10 @@ def judge(run: runs.Run) -> tuple[str, Verdict]:
     f"transfer adds {points(near.mean(1))} to later versions, mean over"
     f" {sum(related)}, {points(near[:, -1])} to the furthest of them and"
     f" {points(far.mean(1))} to an unrelated base; correlation of gain and"
-    f" barrier over versions {points(found, '')}, over later ones alone"
-    f" {points(within, '')}, over {len(gain)} seeds"
+    f" barrier over versions {_correlated(found)}, over later ones alone"
+    f" {_correlated(within)}, over {len(gain)} seeds"
   )
-  return text, every(*map(above, (*near.T, -found)))
+  return text, every(*map(above, near.T), correlated(-found))
 
 
 def table(run: runs.Run) -> runs.Table:

@@ -14,7 +14,7 @@ def main(run: runs.Run) -> None:
   """Run the experiment of one config."""
   from experiments.bench import population
   from experiments.rebasin import results, training
-  from experiments.rebasin.claims import CLAIMS, table
+  from experiments.rebasin.claims import CLAIMS
   from experiments.run import claims
 
   base = population.problem(run)
@@ -24,7 +24,7 @@ def main(run: runs.Run) -> None:
     for seed in range(run.config.seeds):
       stack = training.members(run, problem, case, seed)
       results.measure(run, measured, stack, case, seed)
-  claims.finish(run, CLAIMS[run.config.judge], table(run))
+  claims.finish(run, CLAIMS[run.config.judge], results.table(run))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import weightspace as ws
 from experiments.bench.population import Problem
 from experiments.rebasin import methods
 from experiments.run import runs
-from weightspace import paths
+from experiments.run.claims import percent, rows
+from weightspace import intervals, paths
 from weightspace.types import Params, Stack
 
 
@@ -132,3 +133,28 @@ def directions(
     left=float(np.mean([layer.left for layer in found])),
     right=float(np.mean([layer.right for layer in found])),
   )
+
+
+def table(run: runs.Run) -> runs.Table:
+  """Return accuracy, loss and barriers of every method in every case."""
+  made: runs.Table = {}
+  for case in cases(run):
+    start = f"{case}: " if len(run.config.cases) > 1 else ""
+    merged = rows(run, "accuracy", "merged", case=case)
+    loss = rows(run, "loss", "merged", case=case)
+    lines = {
+      split: rows(run, "mean", "method", case=case, split=split)
+      for split in ("train", "test")
+    }
+    for name in merged:
+      row: dict[str, Any] = {
+        "test (%)": percent(merged[name]),
+        "test loss": intervals.mean_interval(loss[name]),
+      }
+      for split, found in lines.items():
+        values = found.get(name)
+        row[f"{split} barrier"] = (
+          None if values is None else intervals.mean_interval(values)
+        )
+      made[start + name] = row
+  return made

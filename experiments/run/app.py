@@ -31,6 +31,7 @@ from experiments.run import (
   lost,
   own,
   profiling,
+  registration,
   runs,
   trackers,
 )
@@ -132,11 +133,14 @@ def settle(given: dict[str, Any], file: str) -> tuple[dict[str, Any], Any]:
     file: that it is from, which may bring functions (own.py).
 
   Raises:
-    ValueError: for a mesh that cannot be, or a value that JSON does not have.
+    ValueError: for a mesh that cannot be, a value that JSON does not have, or
+      a claim that is not registered in full.
   """
   config = runs.plain(given, "config")
   hosts.complete(config.pop("mesh", None))  # where it runs is not what it is
-  config.pop("registered", None)  # nor is what is claimed of it
+  registered = config.pop("registered", None)  # nor is what is claimed of it
+  if registered:
+    registration.check(registered)
   brought = own.functions(file)
   if brought:  # another version of the file is another run
     config["own"] = runs.digest({"file": pathlib.Path(file).read_text()})

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from experiments.run import runs
+from experiments.run import estimates, runs
 from experiments.run.verdicts import (
   Verdict,
   above,
   below,
+  correlated,
   every,
   exact,
   not_below,
+  share,
   within,
 )
 from weightspace import intervals
@@ -33,6 +35,7 @@ __all__ = [
   "Verdict",
   "above",
   "below",
+  "correlated",
   "every",
   "exact",
   "finish",
@@ -42,9 +45,11 @@ __all__ = [
   "not_below",
   "only",
   "over",
+  "percent",
   "points",
   "rows",
   "said",
+  "share",
   "table",
   "within",
 ]
@@ -148,12 +153,30 @@ def over(run: runs.Run) -> str:
   return f"over {run.config.seeds} seeds"
 
 
+def percent(values: npt.ArrayLike) -> intervals.Interval:
+  """Return the interval of a mean accuracy or share, within 0 and 100 %.
+
+  Of numbers that may lie outside, such as gains, that of any mean.
+
+  >>> percent([99.0, 100.0]).high
+  100.0
+  """
+  numbers = np.asarray(values, np.float64)
+  if ((numbers >= 0) & (numbers <= 100)).all():
+    return estimates.bounded(numbers, 0.0, 100.0)
+  return intervals.mean_interval(numbers)
+
+
 def table(columns: Mapping[str, Rows]) -> runs.Table:
-  """Return {method: {column: Interval}} of several metrics by method."""
+  """Return {method: {column: Interval}} of several metrics by method.
+
+  Columns in "(%)" stay within 0 and 100.
+  """
   made: runs.Table = {}
   for column, methods in columns.items():
+    mean = percent if "(%)" in column else intervals.mean_interval
     for method, values in methods.items():
-      made.setdefault(method, {})[column] = intervals.mean_interval(values)
+      made.setdefault(method, {})[column] = mean(values)
   return made
 
 

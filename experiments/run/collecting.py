@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.run import runs
+from experiments.run.verdicts import FAILS, HOLDS
 
 Record = dict[str, Any]
+WORDS = {True: HOLDS, False: FAILS, None: "-"}  # of results without a verdict
 LEFT_OUT = {"checkpoints", "figures"}  # folders of a run, without results
 
 
@@ -65,6 +67,7 @@ def record(path: pathlib.Path, root: pathlib.Path) -> Record:
     "experiment": result.get("experiment"),
     "title": result.get("title"),
     "holds": result.get("holds"),
+    "verdict": result.get("verdict") or WORDS[result.get("holds")],
     "measured": result.get("measured"),
     "seconds": result.get("seconds"),
     "git": result.get("git"),
@@ -126,13 +129,14 @@ def table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
   """Return the tidy table of records: its columns and rows.
 
   Settings that are the same in all runs are left out; an interval has a column
-  each for its mean, low and high; "-" is what is not judged.
+  each for its mean, low and high; "-" is where nothing was decided or claimed.
   """
-  names: dict[str, None] = dict.fromkeys(["run", "experiment", "holds"])
+  first = ("run", "experiment", "holds", "verdict")
+  names: dict[str, None] = dict.fromkeys(first)
   changed = differing(records)
   rows: list[dict[str, Any]] = []
   for item in records:
-    row = {name: item[name] for name in ("run", "experiment", "holds")}
+    row = {name: item[name] for name in first}
     row["holds"] = "-" if row["holds"] is None else row["holds"]
     row |= {name: item["settings"].get(name) for name in changed}
     for name, entry in item["numbers"].items():

@@ -68,6 +68,8 @@ def plain(value: Any, path: str = "value") -> Any:
   Raises:
     ValueError: naming the path of what JSON cannot hold, such as a function.
   """
+  if hasattr(value, "to_dict"):  # a ConfigDict
+    value = value.to_dict()
   if hasattr(value, "_asdict"):
     value = value._asdict()
   if hasattr(value, "tolist"):

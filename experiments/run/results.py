@@ -89,4 +89,4 @@ def show(result: dict[str, Any]) -> None:
   if not console.is_terminal:
     console = rich.console.Console(width=100)  # a log need not wrap
   console.print(table)
-  print(f"{report.VERDICTS[result['holds']]}: {result['measured']}")
+  print(f"{report.verdict(result)}: {result['measured']}")

@@ -221,6 +221,7 @@ class Run(NamedTuple):
       "measured": measured,
       "numbers": numbers,
       **verdicts.entries(verdict),
+      "registered": self.config.get("registered"),
       "seed": self.config.get("seed"),
       "seconds": round(self.seconds, 1),
     }

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from experiments.run import estimates
 from weightspace import intervals
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
@@ -106,6 +107,32 @@ def within(values: npt.ArrayLike, low: float, high: float) -> Verdict:
     return Verdict(HOLDS, p)
   outside = found.high <= low or found.low >= high
   return Verdict(FAILS if outside else OPEN, p)
+
+
+def correlated(
+  values: npt.ArrayLike, bound: float = 0.0, effect: float | None = None
+) -> Verdict:
+  """Judge whether a mean correlation over seeds lies above a bound.
+
+  As `above`, of Fisher's z, which unlike correlations may be normal.
+
+  >>> correlated([0.9, 0.91, 0.92], 0.5).word
+  'holds'
+  """
+  least = None if effect is None else math.atanh(effect)
+  return above(estimates.fisher_z(values), math.atanh(bound), least)
+
+
+def share(part: npt.ArrayLike, whole: npt.ArrayLike, bound: float) -> Verdict:
+  """Judge whether the mean of a part over that of a whole exceeds a bound.
+
+  Fieller's test: the part less so much of the whole, whose mean is positive.
+
+  >>> share([0.9, 1.0, 0.9], [1.0, 1.0, 1.1], 0.5).word
+  'holds'
+  """
+  gap = np.asarray(part, np.float64) - bound * np.asarray(whole, np.float64)
+  return every(above(gap), above(whole))
 
 
 def exact(condition: bool | np.bool_) -> Verdict:

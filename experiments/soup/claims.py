@@ -22,14 +22,20 @@ from experiments.run.claims import (
 
 
 def greedy(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: on the selection set, no greedy soup is below the best member."""
-  right = rows(run, "validation accuracy")
-  gap = right["greedy"] - right["best"]
-  measured = (
-    f"greedy minus best member on the selection set: smallest {gap.min():+.2f},"
-    f" mean {points(gap)} over {len(gap)} seeds"
+  """Judge: on test data the greedy soup is above the best member, on average.
+
+  On the selection set it is never below, by construction.
+  """
+  chosen, shown = (
+    right["greedy"] - right["best"]
+    for right in (rows(run, "validation accuracy"), rows(run, "test accuracy"))
   )
-  return measured, exact((gap >= 0.0).all())
+  measured = (
+    f"greedy minus best member: {points(shown, 'points of test accuracy')} over"
+    f" {len(shown)} seeds; on the selection set smallest {chosen.min():+.2f},"
+    f" mean {points(chosen)}"
+  )
+  return measured, every(above(shown), exact((chosen >= 0.0).all()))
 
 
 def uniform(run: runs.Run) -> tuple[str, Verdict]:

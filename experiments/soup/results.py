@@ -142,14 +142,12 @@ def finish(run: runs.Run) -> None:
   for name, label in labels(run).items():
     accuracy = rows["test accuracy"]
     table[label] = {
-      "test (%)": intervals.mean_interval(accuracy[name]),
+      "test (%)": claims.percent(accuracy[name]),
       "over best": intervals.paired(accuracy[name], accuracy["best"])
       if name != "best"
       else None,
       "test loss": intervals.mean_interval(rows["test loss"][name]),
-      "selection (%)": intervals.mean_interval(
-        rows["validation accuracy"][name]
-      ),
+      "selection (%)": claims.percent(rows["validation accuracy"][name]),
     }
   caption = (
     "Left: test accuracy; faint dots are seeds, or single members on the row of"

@@ -19,10 +19,11 @@ from experiments.run.claims import (
   every,
   exact,
   not_below,
+  percent,
   points,
 )
 from experiments.wise_ft import results
-from weightspace import figures, intervals
+from weightspace import figures
 
 BOTH = "both"  # the variant that BANG's claim is about: mixup and smoothing
 
@@ -112,8 +113,7 @@ def table(run: runs.Run) -> runs.Table:
     }
     rows[f"{variant}, outputs"] = {"out": ensemble}
   return {
-    row: {c: intervals.mean_interval(v[c]) for c in shown if c in v}
-    for row, v in rows.items()
+    row: {c: percent(v[c]) for c in shown if c in v} for row, v in rows.items()
   }
 
 

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from experiments import reproduce
-from experiments.run import runs
+from experiments.reproduction import ledger, table
+from experiments.run import discovery, registration, runs
+from tests.experiments.reproduction.test_ledger import line
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = sorted(
@@ -67,43 +69,63 @@ def test_a_config_runs_in_tiny(name, tmp_path):
   assert not list(folder.rglob(".*"))  # saves of training, and the like
 
 
+CLAIMS = list(reproduce.CLAIMS.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_registers_its_claim(name):
+  config = importlib.import_module(f"configs.{name}").get_config()
+  registration.check(config.registered)
+  assert config.registered.seeds == config.seeds
+  assert "https://" in config.registered.paper
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_a_claims_registration_is_its_own(claim):
+  """A config made from another one states its own claim, not that one's."""
+  module = discovery.module(claim)
+  known = module.get_config().registered.to_dict()
+  assert known == module.REGISTERED
+  assert known["seeds"] == module.get_config("seed=7000").registered.seeds
+
+
+def reproduced(tmp_path, *words):
+  command = [sys.executable, "-m", "experiments.reproduce", *words]
+  command += [f"--workdir={tmp_path}", f"--out={tmp_path / 'R.md'}"]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["soups-greedy", "rebasin-lm"])
+@pytest.mark.parametrize("name", ["salsa-bandit", "rebasin-lm"])
 def test_claims_are_reproduced_into_a_table(tmp_path, name):
   """Tiny runs make rows; the others stay.  The second config brings data."""
   out = tmp_path / "R.md"
-  kept = "| rebasin-vit | kept |"
-  out.write_text(f"{reproduce.HEAD}{kept}\n")
-  words = [sys.executable, "-m", "experiments.reproduce", f"--only={name}"]
-  words += ["--mode=tiny", f"--workdir={tmp_path}", f"--out={out}"]
-  done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 0, done.stdout
-  rows = out.read_text().removeprefix(reproduce.HEAD).splitlines()
-  assert len(rows) == 2 and kept in rows
-  (new,) = [row for row in rows if row.startswith(f"| {name} |")]
-  assert new.count(" | ") == 6 and "mode=tiny" in new
+  old = line() | {"name": "rebasin-vit", "registration": None, "seed": 0}
+  ledger.add(out, old)
+  done = reproduced(tmp_path, f"--only={name}", "--mode=tiny")
+  assert done.returncode == 0, done.stdout + done.stderr
+  first, last = ledger.read(out)
+  assert first == old and last["name"] == name and last["seed"] == 7000
+  text = out.read_text()
+  assert f"[{name}]" in text and "[rebasin-vit]" in text and "tiny" in text
+  again = reproduced(tmp_path, f"--only={name}", "--mode=tiny", "--check")
+  assert again.returncode == 0 and "as in the table" in again.stdout
+  page = reproduced(tmp_path, "--page")
+  assert page.returncode == 0 and (tmp_path / "R.html").exists()
 
 
-def test_rows_keep_their_order_and_others_stay(tmp_path):
-  out = tmp_path / "R.md"
-  first, second = list(reproduce.CLAIMS)[:2]
-  out.write_text(reproduce.table(out, {second: f"| {second} | old |"}))
-  text = reproduce.table(out, {first: f"| {first} | new |"})
-  assert text == f"{reproduce.HEAD}| {second} | old |\n| {first} | new |\n"
-  assert reproduce.table(out, {second: f"| {second} | b |"}).endswith("b |\n")
-
-
-def test_a_row_escapes_what_ends_a_cell():
-  found = {"paper": "a|b", "claim": "c", "measured": "m", "holds": False}
-  found |= {"seconds": 1.6, "command": "x"}
-  assert reproduce.row("n", found) == "| n | a/b | c | m | no | 2 | `x` |"
+def test_tuning_seeds_never_reach_the_table(tmp_path):
+  done = reproduced(tmp_path, "--only=salsa-bandit", "--seed=7", "--mode=tiny")
+  assert done.returncode == 1
+  assert "refused: salsa-bandit: seed 7 is for tuning" in done.stdout
+  assert not (tmp_path / "R.jsonl").exists()
 
 
 def test_missing_data_skips_a_claim_and_keeps_its_row(tmp_path):
   """The data folder is empty: the reason is told, the row stays."""
   out, name = tmp_path / "R.md", "soups-greedy"
-  text = f"{reproduce.HEAD}| {name} | kept |\n"
-  out.write_text(text)
+  kept = line() | {"name": name, "registration": None, "seed": 0}
+  ledger.add(out, kept)
   words = [sys.executable, "-m", "experiments.reproduce", f"--only={name}"]
   words += [f"--data_dir={tmp_path}", f"--workdir={tmp_path}", f"--out={out}"]
   env = {"WEIGHTSPACE_DATA": str(tmp_path), "PATH": "", "JAX_PLATFORMS": "cpu"}
@@ -112,7 +134,7 @@ def test_missing_data_skips_a_claim_and_keeps_its_row(tmp_path):
   )
   assert f"{name} skipped: error:" in done.stdout, done.stdout + done.stderr
   assert "mnist" in done.stdout and done.returncode == 0
-  assert out.read_text() == text
+  assert ledger.read(out) == [kept]
 
 
 def test_an_unknown_claim_is_refused(tmp_path):
@@ -121,3 +143,9 @@ def test_an_unknown_claim_is_refused(tmp_path):
   assert (
     done.returncode == 2 and "error: 'soup', expected --only" in done.stdout
   )
+
+
+def test_the_table_is_made_of_the_ledger():
+  """The committed table is what the committed ledger says."""
+  out = ROOT / "REPRODUCTIONS.md"
+  assert out.read_text() == table.text(ledger.read(out), reproduce.CLAIMS)

@@ -83,7 +83,8 @@ def test_the_table_is_tidy(tmp_path, capsys):
   assert rows[2]["rate"] == "0.2" and rows[2]["mean / loss"] == "3.0"
   assert rows[2]["mean / loss (low)"] == "0.5" and rows[2]["holds"] == "False"
   assert rows[2]["size / bytes"] == "12" and "same" not in rows[2]
-  assert rows[4]["holds"] == "-"  # not judged
+  assert rows[4]["holds"] == rows[4]["verdict"] == "-"  # nothing claimed
+  assert rows[3]["verdict"] == "holds"
 
 
 def test_collecting_again_replaces_what_was_there(tmp_path):
@@ -146,8 +147,8 @@ const type = (id, value) => {
   at.dispatchEvent(new Event("input"));
 };
 const found = { all: rows().length };
-found.holds = rows().map((tr) => tr.cells[2].textContent).join(" ");
-type("filter", "holds=-");
+found.holds = rows().map((tr) => tr.cells[2].textContent).join("|");
+type("filter", "verdict=-");
 found.unjudged = first();
 type("filter", "");
 document.querySelector("th[data-column='rate']").click();
@@ -186,7 +187,7 @@ def test_the_page_sorts_filters_and_compares_in_a_browser(tmp_path):
   title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]
   found = json.loads(title.replace("&amp;", "&"))
   assert found["errors"] == [] and found["all"] == 6
-  assert found["holds"] == "no yes no yes - yes"
+  assert found["holds"] == ("does not hold|holds|does not hold|holds|-|holds")
   assert [run[:2] for run in found["unjudged"]] == ["u4"]
   assert found["sorted"][0].startswith("u5/") and len(found["sorted"]) == 6
   assert [run[:2] for run in found["filtered"]] == ["u5", "u3", "u1"]
