@@ -12,6 +12,11 @@ data can be made to follow.
 """
 
 from weightspace.generate.consistency import consistency_loss, pseudo_huber
+from weightspace.generate.equivariant_layers import (
+  Layer,
+  equivariant,
+  invariant,
+)
 from weightspace.generate.expert_trajectories import trajectory_distance
 from weightspace.generate.flattening import Basis, basis, flatten
 from weightspace.generate.noise_levels import (
@@ -20,19 +25,26 @@ from weightspace.generate.noise_levels import (
   lognormal_shares,
 )
 from weightspace.generate.selection import Best, best_of
+from weightspace.generate.unit_pieces import channels, read, write
 from weightspace.generate.weight_ascent import directed_ascent
 
 __all__ = [
   "Basis",
   "Best",
+  "Layer",
   "basis",
   "best_of",
+  "channels",
   "consistency_loss",
   "directed_ascent",
+  "equivariant",
   "flatten",
+  "invariant",
   "karras_levels",
   "level_count",
   "lognormal_shares",
   "pseudo_huber",
+  "read",
   "trajectory_distance",
+  "write",
 ]
