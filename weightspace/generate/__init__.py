@@ -11,6 +11,7 @@ data can be made to follow.
 [2.0]
 """
 
+from weightspace.generate.accuracy_prediction import Predictor, fit_predictor
 from weightspace.generate.consistency import consistency_loss, pseudo_huber
 from weightspace.generate.equivariant_layers import (
   Layer,
@@ -27,17 +28,22 @@ from weightspace.generate.noise_levels import (
 from weightspace.generate.selection import Best, best_of
 from weightspace.generate.unit_pieces import channels, read, write
 from weightspace.generate.weight_ascent import directed_ascent
+from weightspace.generate.weight_features import feature_names, features
 
 __all__ = [
   "Basis",
   "Best",
   "Layer",
+  "Predictor",
   "basis",
   "best_of",
   "channels",
   "consistency_loss",
   "directed_ascent",
   "equivariant",
+  "feature_names",
+  "features",
+  "fit_predictor",
   "flatten",
   "invariant",
   "karras_levels",

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.symmetry import moving
+from weightspace.symmetry import checks, moving
 from weightspace.symmetry.axes import Axes, base, blocks, extent, parse
 from weightspace.types import Params
 
@@ -38,9 +38,13 @@ def read(axes: Axes, params: Params) -> Features:
   Returns:
     {piece: [*units, channels]}.
 
+  Raises:
+    ValueError: at the first leaf that does not fit its axes.
+
   >>> read(Axes({"w": "h 2"}, {"h": 1}, {}), {"w": jnp.ones((1, 2))})["w:0"]
   Array([[1., 1.]], dtype=float32)
   """
+  checks.check_params(axes, params, "read")
   features: Features = {}
 
   def keep(piece: str, labels: list[Any], x: jax.Array) -> jax.Array:
@@ -49,7 +53,7 @@ def read(axes: Axes, params: Params) -> Features:
     features[piece] = turned.reshape(*turned.shape[:units], -1)
     return x
 
-  _each(axes, params, keep)
+  each_piece(axes, params, keep)
   return features
 
 
@@ -68,6 +72,7 @@ def write(axes: Axes, features: Features, like: Params) -> Params:
   >>> write(axes, read(axes, params), params)["w"].shape
   (2, 3)
   """
+  checks.check_params(axes, like, "write")
 
   def put(piece: str, labels: list[Any], x: jax.Array) -> jax.Array:
     order = _units_first(labels)
@@ -81,7 +86,7 @@ def write(axes: Axes, features: Features, like: Params) -> Params:
     back = sorted(range(x.ndim), key=lambda a: order[a])
     return jnp.transpose(got.reshape(shape), back).astype(x.dtype)
 
-  return _each(axes, like, put)
+  return each_piece(axes, like, put)
 
 
 def channels(axes: Axes, params: Params) -> dict[str, int]:
@@ -110,7 +115,7 @@ def unit_axes(axes: Axes) -> dict[str, tuple[str, ...]]:
   def blank(pattern: str) -> jax.Array:
     return jnp.zeros([extent(term, axes.sizes) for term in parse(pattern)])
 
-  jax.eval_shape(lambda: _each(axes, jax.tree.map(blank, axes.tree), keep))
+  jax.eval_shape(lambda: each_piece(axes, jax.tree.map(blank, axes.tree), keep))
   return names
 
 
@@ -118,11 +123,17 @@ def _units_first(labels: list[Any]) -> list[int]:
   return sorted(range(len(labels)), key=lambda axis: labels[axis] == FIXED)
 
 
-def _each(axes: Axes, tree: Any, change: Change) -> Any:
+def each_piece(axes: Axes, tree: Any, change: Change) -> Any:
   """Replace each piece of a tree by change(piece, labels, array).
 
   Products of axes are one axis a factor, and units of fixed blocks (scanned
-  layers) are taken block by block, as each block has an order of its own.
+  layers) are taken block by block, as each block has an order of its own.  A
+  label is a name of units, or `FIXED`.
+
+  >>> axes = Axes({"w": "2 h"}, {"h": 1}, {})
+  >>> each_piece(axes, {"w": jnp.ones((2, 1))}, lambda *piece: print(piece[:2]))
+  ('w:0', [0, 'h'])
+  {'w': None}
   """
   patterns = trees.named(axes.tree)
 
