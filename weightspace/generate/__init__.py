@@ -20,6 +20,11 @@ from weightspace.generate.equivariant_layers import (
 )
 from weightspace.generate.expert_trajectories import trajectory_distance
 from weightspace.generate.flattening import Basis, basis, flatten
+from weightspace.generate.latent_diffusion import Diffusion, ddpm
+from weightspace.generate.latent_gaussian import (
+  Gaussian,
+  conditional_gaussian,
+)
 from weightspace.generate.noise_levels import (
   karras_levels,
   level_count,
@@ -29,16 +34,22 @@ from weightspace.generate.selection import Best, best_of
 from weightspace.generate.unit_pieces import channels, read, write
 from weightspace.generate.weight_ascent import directed_ascent
 from weightspace.generate.weight_features import feature_names, features
+from weightspace.generate.zoos import Zoo, load_zoo, save_zoo, zoo
 
 __all__ = [
   "Basis",
   "Best",
+  "Diffusion",
+  "Gaussian",
   "Layer",
   "Predictor",
+  "Zoo",
   "basis",
   "best_of",
   "channels",
+  "conditional_gaussian",
   "consistency_loss",
+  "ddpm",
   "directed_ascent",
   "equivariant",
   "feature_names",
@@ -48,9 +59,12 @@ __all__ = [
   "invariant",
   "karras_levels",
   "level_count",
+  "load_zoo",
   "lognormal_shares",
   "pseudo_huber",
   "read",
+  "save_zoo",
   "trajectory_distance",
   "write",
+  "zoo",
 ]
