@@ -12,14 +12,22 @@ data can be made to follow.
 """
 
 from weightspace.generate.accuracy_prediction import Predictor, fit_predictor
+from weightspace.generate.clusters import representatives
 from weightspace.generate.consistency import consistency_loss, pseudo_huber
 from weightspace.generate.equivariant_layers import (
   Layer,
   equivariant,
   invariant,
 )
-from weightspace.generate.expert_trajectories import trajectory_distance
+from weightspace.generate.expert_trajectories import (
+  balance,
+  gradient_penalty,
+  loss_factor,
+  step_lengths,
+  trajectory_distance,
+)
 from weightspace.generate.flattening import Basis, basis, flatten
+from weightspace.generate.inner_steps import matching_loss
 from weightspace.generate.latent_diffusion import Diffusion, ddpm
 from weightspace.generate.latent_gaussian import (
   Gaussian,
@@ -31,6 +39,11 @@ from weightspace.generate.noise_levels import (
   lognormal_shares,
 )
 from weightspace.generate.selection import Best, best_of
+from weightspace.generate.statistics_matching import (
+  statistics_gap,
+  synthesise,
+)
+from weightspace.generate.trajectory_matching import Matched, match
 from weightspace.generate.unit_pieces import channels, read, write
 from weightspace.generate.weight_ascent import directed_ascent
 from weightspace.generate.weight_features import feature_names, features
@@ -42,8 +55,10 @@ __all__ = [
   "Diffusion",
   "Gaussian",
   "Layer",
+  "Matched",
   "Predictor",
   "Zoo",
+  "balance",
   "basis",
   "best_of",
   "channels",
@@ -56,14 +71,22 @@ __all__ = [
   "features",
   "fit_predictor",
   "flatten",
+  "gradient_penalty",
   "invariant",
   "karras_levels",
   "level_count",
   "load_zoo",
   "lognormal_shares",
+  "loss_factor",
+  "match",
+  "matching_loss",
   "pseudo_huber",
   "read",
+  "representatives",
   "save_zoo",
+  "statistics_gap",
+  "step_lengths",
+  "synthesise",
   "trajectory_distance",
   "write",
   "zoo",

@@ -184,7 +184,8 @@ def kept_shares(
     ends = np.array(betas, float)
   if ends.shape != (2,) or not (0 < ends[0] <= ends[1] < 1):
     raise ValueError(f"ddpm: betas are {betas}, expected 0 < first <= last < 1")
-  beta = np.linspace(*np.sqrt(ends), steps) ** 2
+  first, last = np.sqrt(ends).tolist()
+  beta = np.linspace(first, last, steps) ** 2
   return jnp.asarray(np.cumprod(1.0 - beta), jnp.float32)
 
 
