@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import objectives, trees
+from weightspace import trees
 from weightspace.generate.expert_trajectories import trajectory_distance
+from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params, Stack
 
 

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import objectives, trees
+from weightspace import trees
 from weightspace.generate.expert_trajectories import balance
 from weightspace.generate.inner_steps import matching_loss
+from weightspace.losses import objectives
 from weightspace.types import Data, Key, Loss, Params, Stack
 
 
