@@ -17,7 +17,10 @@ from weightspace.grow.entanglement import (
   entangle,
   search,
 )
+from weightspace.grow.growth import orthogonal, side_by_side
 from weightspace.grow.inheritance import affinity, inherit
+from weightspace.grow.net2net import deepen, widen
+from weightspace.grow.upcycling import upcycle
 from weightspace.grow.width import compose, sizes, take
 
 __all__ = [
@@ -25,14 +28,19 @@ __all__ = [
   "chosen",
   "compose",
   "darts",
+  "deepen",
   "draw_children",
   "drnas",
   "entangle",
   "inherit",
+  "orthogonal",
   "restack",
   "sandwich",
   "search",
+  "side_by_side",
   "sizes",
   "spaced",
   "take",
+  "upcycle",
+  "widen",
 ]
