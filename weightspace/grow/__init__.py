@@ -8,7 +8,9 @@ parameters, so a supernet is a loss of slices, and a tie is a repeat.
 {'block_0': 1.0}
 """
 
+from weightspace.grow.block_scoring import block_scores, gated
 from weightspace.grow.children import draw_children, sandwich
+from weightspace.grow.deeper import deepen
 from weightspace.grow.depth import restack, spaced
 from weightspace.grow.entanglement import (
   chosen,
@@ -19,28 +21,45 @@ from weightspace.grow.entanglement import (
 )
 from weightspace.grow.growth import orthogonal, side_by_side
 from weightspace.grow.inheritance import affinity, inherit
-from weightspace.grow.net2net import deepen, widen
+from weightspace.grow.modules import assemble, hybrid, inside, part
+from weightspace.grow.routing import balance, pooling, rewarded, route
+from weightspace.grow.unit_scores import Dropped, best, dropped, unit_scores
 from weightspace.grow.upcycling import upcycle
+from weightspace.grow.wider import widen
 from weightspace.grow.width import compose, sizes, take
 
 __all__ = [
+  "Dropped",
   "affinity",
+  "assemble",
+  "balance",
+  "best",
+  "block_scores",
   "chosen",
   "compose",
   "darts",
   "deepen",
   "draw_children",
   "drnas",
+  "dropped",
   "entangle",
+  "gated",
+  "hybrid",
   "inherit",
+  "inside",
   "orthogonal",
+  "part",
+  "pooling",
   "restack",
+  "rewarded",
+  "route",
   "sandwich",
   "search",
   "side_by_side",
   "sizes",
   "spaced",
   "take",
+  "unit_scores",
   "upcycle",
   "widen",
 ]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import losses
-from weightspace.grow import depth, indices, width
+from weightspace.grow import depth, indices, numbering, width
 from weightspace.grow.depth import Order
 from weightspace.grow.indices import Index
 from weightspace.symmetry import Axes
@@ -77,7 +77,7 @@ def inherit(
 
 def _check_depth(params: Params, pattern: str, order: Order) -> None:
   """Raise a ValueError where there are more blocks than before."""
-  count = depth.count(params, pattern)
+  count = len(numbering.numbers(params, pattern))
   if np.size(order) > count:
     raise ValueError(
       f"inherit: {np.size(order)} of {count} blocks, expected no more"

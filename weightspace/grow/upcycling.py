@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.grow import depth
-from weightspace.grow.depth import Blocks
+from weightspace.grow import numbering
+from weightspace.grow.numbering import Blocks
 from weightspace.types import Key, Params
 
 LAYERS = ("gate", "up", "down")
@@ -68,7 +68,7 @@ def upcycle(
     )
 
   def change(blocks: Blocks) -> Blocks:
-    if isinstance(blocks, depth.Stacked):
+    if isinstance(blocks, numbering.Stacked):
       raise ValueError(
         f"upcycle: {pattern!r} are stacked layers, expected numbered blocks"
       )
@@ -79,7 +79,7 @@ def upcycle(
       for n, block in blocks.items()
     }
 
-  return depth.replace(params, pattern, change)
+  return numbering.replace(params, pattern, change)
 
 
 def _upcycled(
