@@ -70,6 +70,7 @@ def search(
   )[0]
 
 
+@jax.jit
 def kth(
   parts: Sequence[jax.Array],
   k: counts.Count,

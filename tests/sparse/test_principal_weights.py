@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import problems
-from weightspace import sparse
+from weightspace import matrix_views, sparse
 
 
 def principal(w, rank, count, largest=True):
@@ -62,7 +62,9 @@ def test_trees_keep_vectors_out_and_views_have_batches():
   np.testing.assert_array_equal(mask["conv"].reshape(36, 8), wanted)
   layers = {"w": np.random.default_rng(2).normal(size=(4, 6, 5))}
   layers = {"w": layers["w"].astype(np.float32)}
-  scanned = sparse.principal(layers, 2, count=8, batch=1)
+  view = matrix_views.scanned("blocks")
+  scanned = sparse.principal({"blocks": layers}, 2, count=8, view=view)
+  scanned = scanned["blocks"]
   for layer, found in zip(layers["w"], scanned["w"]):
     np.testing.assert_array_equal(found, principal(layer, 2, 8))
   one = sparse.principal(params, 2, count=17, only="dense/kernel")
@@ -93,7 +95,10 @@ def test_low_precision_is_computed_in_float32():
     (lambda w: sparse.principal({"w": w}, 1, count=0), "count 0 of 'w'"),
     (lambda w: sparse.principal(w, 1, 1.5), "density is 1.5"),
     (lambda w: sparse.principal({"b": w[0]}, 1, count=1), "no leaf has 2 axes"),
-    (lambda w: sparse.principal({"w": w}, 1, count=1, batch=1), "expected 2"),
+    (
+      lambda w: sparse.principal({"bias": w}, 1, count=1, only="bias"),
+      "'bias' .* is no matrix",
+    ),
     (lambda w: sparse.principal({"w": w * np.nan}, 1, count=1), "NaN in 'w'"),
   ],
 )

@@ -43,14 +43,7 @@ from weightspace.average.in_time.schedules import (
   participation,
   stragglers,
 )
-from weightspace.average.in_time.sparse_soups import (
-  frozen_zeros,
-  magnitude_mask,
-  masked_mean,
-  phases,
-  prune,
-  sparsity,
-)
+from weightspace.average.in_time.sparse_soups import phases
 from weightspace.average.in_time.streams import every, run, then, together
 from weightspace.average.in_time.traces import ema, running_mean
 from weightspace.average.in_time.weights import (
@@ -75,6 +68,13 @@ from weightspace.average.workers.replicas import Replicated, replicate
 from weightspace.average.workers.servers import Method, diloco, fedau, fedavg
 from weightspace.average.workers.traffic import collectives, volume
 from weightspace.search.searches import evolve
+from weightspace.sparse import (
+  frozen_zeros,
+  magnitude_mask,
+  masked_mean,
+  prune,
+  sparsity,
+)
 
 __all__ = [
   "Adapter",

@@ -10,6 +10,9 @@ training, where what is outside of it does not move.
 ({'w': 1}, [False, False, True])
 """
 
+from weightspace.sparse.allocation import allocate
+from weightspace.sparse.costs import flops
+from weightspace.sparse.distortions import curves
 from weightspace.sparse.drawing import erk, random, shuffled
 from weightspace.sparse.dynamic import Dynamic, rigl, set_
 from weightspace.sparse.freezing import TrainOnly, train_only
@@ -26,7 +29,21 @@ from weightspace.sparse.iso_flop import (
   parallel,
   wide,
 )
-from weightspace.sparse.jackpots import swap
+from weightspace.sparse.jackpots import (
+  Jackpot,
+  Search,
+  jackpot,
+  search,
+  swapping,
+  value,
+)
+from weightspace.sparse.magnitudes import (
+  frozen_zeros,
+  magnitude_mask,
+  masked_mean,
+  prune,
+  sparsity,
+)
 from weightspace.sparse.masks import (
   apply,
   counts,
@@ -36,11 +53,15 @@ from weightspace.sparse.masks import (
   union,
 )
 from weightspace.sparse.principal_weights import principal
-from weightspace.sparse.rate_distortion import allocate, curves
 from weightspace.sparse.selection import by_layer, top
+from weightspace.sparse.swaps import short_restriction, swap
+from weightspace.sparse.transfer import Similarity, similar
 
 __all__ = [
   "Dynamic",
+  "Jackpot",
+  "Search",
+  "Similarity",
   "TrainOnly",
   "allocate",
   "apply",
@@ -52,21 +73,33 @@ __all__ = [
   "erk",
   "exclusive",
   "factorised",
+  "flops",
+  "frozen_zeros",
   "hard_concrete",
   "intersect",
+  "jackpot",
+  "magnitude_mask",
+  "masked_mean",
   "open_chance",
   "overlap",
   "parallel",
   "principal",
+  "prune",
   "random",
   "rigl",
+  "search",
   "set_",
+  "short_restriction",
   "shuffled",
+  "similar",
+  "sparsity",
   "straight_through",
   "supermask",
   "swap",
+  "swapping",
   "top",
   "train_only",
   "union",
+  "value",
   "wide",
 ]

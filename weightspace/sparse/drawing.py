@@ -62,8 +62,8 @@ def random(
     distribution: "uniform" keeps the share in each leaf; "erk" keeps
       min(1, e (d_1 + ... + d_r) / (d_1 ... d_r)) of a leaf [d_1, ..., d_r],
       with e such that the share holds over all of them.
-    only: patterns of paths that are pruned; None for leaves of two axes or
-      more.  The others are kept whole.
+    only: patterns of paths that are pruned; None for the kernels, leaves of
+      two axes or more that are no biases or scales.  Others are kept whole.
     model: number of the model, so that members of a population differ.
 
   Returns:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import counts, top_k, trees
+from weightspace import counts, matrix_views, top_k, trees
 from weightspace.sparse import selection
 from weightspace.types import Params
 
@@ -26,7 +26,7 @@ def principal(
   adapter: int | None = None,
   largest: bool = True,
   only: str | Sequence[str] | None = None,
-  batch: int = 0,
+  view: matrix_views.View = matrix_views.kernels,
 ) -> Params:
   """Return the mask of the largest entries of each matrix's low-rank part.
 
@@ -44,11 +44,10 @@ def principal(
     largest: False keeps the smallest, as the configs of the paper's code do
       (their mask is named `lift_sparse`, and without "largest" in the name it
       takes the smallest), against the paper.
-    only: patterns of paths; None for leaves of two axes or more.  Other leaves
-      are kept out of the mask: biases and scales are not trained.
-    batch: leading axes that count matrices (scanned layers, experts) of the
-      chosen leaves.  Of the others, the last is the output, all before it are
-      inputs.
+    only: patterns of paths; None for the kernels.  Other leaves are kept out
+      of the mask: biases and scales are not trained.
+    view: which axes of a leaf are a batch of matrices (scanned layers,
+      experts), inputs and outputs; see `matrix_views.scanned`.
 
   Returns:
     Booleans, shaped as `params`.
@@ -80,7 +79,7 @@ def principal(
   def leaf(path: str, x: Any) -> jax.Array:
     if path not in leaves:
       return jnp.zeros(jnp.shape(x), bool)
-    y = _matrices(path, jnp.asarray(x), batch)
+    y = _matrices(path, jnp.asarray(x), view)
     k = _budget(path, y.shape[1:], density, count, adapter)
     words = top_k.words(jnp.abs(approximation(y, rank)))
     words = (words if largest else ~words).reshape(len(y), -1)
@@ -105,14 +104,12 @@ def approximation(x: jax.Array, rank: int) -> jax.Array:
   )
 
 
-def _matrices(path: str, x: jax.Array, batch: int) -> jax.Array:
+def _matrices(path: str, x: jax.Array, view: matrix_views.View) -> jax.Array:
   """View a leaf as matrices [b, in, out]."""
-  if x.ndim < batch + 2:
-    raise ValueError(
-      f"principal: {path!r} is {x.shape}, expected 2 axes or more after {batch}"
-      " of a batch"
-    )
-  return x.reshape(math.prod(x.shape[:batch]), -1, x.shape[-1])
+  shape = view(path)(x.shape)
+  if shape is None:
+    raise ValueError(f"principal: {path!r} {x.shape} is no matrix of the view")
+  return x.reshape(shape)
 
 
 def _budget(

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, top_k, trees
+from weightspace import counts, matrix_views, top_k, trees
 from weightspace.types import Params
 
 SCOPES = ("leaf", "global", "row")
+EDGE = 1e-6  # keeps 0.3 * 10 from being counted as 2
 
 
 def pruned(
@@ -29,7 +30,8 @@ def pruned(
 
   Args:
     params: of one model.
-    only: patterns of paths; None for floats of two axes or more.
+    only: patterns of paths; None for the kernels: floats of two axes or more
+      that are not named `bias` or `scale`.
     what: who asks, for the error.
 
   Raises:
@@ -37,7 +39,11 @@ def pruned(
   """
   leaves = {p: x for p, x in trees.named(params).items() if trees.inexact(x)}
   if only is None:
-    chosen = {path: x for path, x in leaves.items() if np.ndim(x) > 1}
+    chosen = {
+      path: x
+      for path, x in leaves.items()
+      if matrix_views.kernels(path)(np.shape(x)) is not None
+    }
     if not chosen:
       raise ValueError(f"{what}: no leaf has 2 axes or more, nothing to prune")
     return chosen
@@ -189,6 +195,6 @@ def by_layer(params: Params, amounts: Mapping[str, float]) -> Params:
       )
     x = jnp.abs(jnp.asarray(leaves[path]))
     trees.check_finite({path: x}, "by_layer")
-    kept = x.size - math.floor(amount * x.size + 1e-6)
+    kept = x.size - math.floor(amount * x.size + EDGE)
     chosen |= largest({path: x}, kept)
   return fill(params, chosen)
