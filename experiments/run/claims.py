@@ -56,7 +56,7 @@ __all__ = [
 
 Rows = dict[str, np.ndarray]  # {method: [seeds]} of one metric
 POINTS = ("at", "place")  # entries of lines that are points on a curve
-Judge = Callable[[runs.Run], tuple[str, Verdict]]
+Judge = Callable[[runs.Run], tuple[str, Verdict | None]]
 
 
 class Claim(NamedTuple):

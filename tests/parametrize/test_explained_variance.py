@@ -59,7 +59,7 @@ def test_of_a_model_by_the_statistics_of_its_inputs():
   tree = p.with_changes(params, found)
   for path, leaf in ws.trees.named(p.value(tree)).items():
     np.testing.assert_array_equal(leaf, ws.trees.named(params)[path])
-  assert found["Dense_0/kernel"].scale == 6.0 / first.shape[1]
+  assert found["Dense_0/kernel"].scale == 2.0
 
 
 def test_convolutions_and_scanned_layers():

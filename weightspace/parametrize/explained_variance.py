@@ -44,7 +44,8 @@ def eva(
     rank: r; rank times the number of layers is dealt out in all.
     rho: at least 1; no layer gets more than round(rho r).
     params: the model; without it b is [r, 0], to be filled.
-    alpha: the scale is alpha / r of each layer; None for a scale of one.
+    alpha: the scale of every layer is alpha / rank, whatever its own rank is;
+      None for a scale of one.
 
   Returns:
     {path: Adapter}, for `with_changes`.
@@ -82,7 +83,7 @@ def eva(
     if count:
       a = axes[path][..., :count]
       b = jnp.zeros((*a.shape[:-2], count, _outputs(path, a, params, shapes)))
-      adapters[path] = Adapter(a, b, 1.0 if alpha is None else alpha / count)
+      adapters[path] = Adapter(a, b, 1.0 if alpha is None else alpha / rank)
   return adapters
 
 

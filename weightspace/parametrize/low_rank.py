@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from weightspace.parametrize import leaf
 from weightspace.types import Key
 
-Make = Callable[[Key, Any], Any]  # from a key and a kernel to a change
+Make = Callable[[Any, Any], Any]  # from a key and a kernel to a change
 
 
 @flax.struct.dataclass

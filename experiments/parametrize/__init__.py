@@ -1,0 +1,1 @@
+"""Parametrizations: what a leaf that is computed from others is good for."""
