@@ -12,6 +12,14 @@ from weightspace.losses.logits import (
   cross_entropy,
   entropy,
   of,
+  soft_cross_entropy,
 )
 
-__all__ = ["Metric", "accuracy", "cross_entropy", "entropy", "of"]
+__all__ = [
+  "Metric",
+  "accuracy",
+  "cross_entropy",
+  "entropy",
+  "of",
+  "soft_cross_entropy",
+]
