@@ -29,7 +29,10 @@ REGISTERED = {
   " arithmetic's, points",
   "threshold": 0.0,
   "threshold_by": "ours",
-  "controls": ("each method, with its own interval",),
+  "controls": (
+    "each method, with its own interval",
+    "AdaMerging at the rate and the steps of its code",
+  ),
   "seeds": 5,
   "data": "drawn by seed",
 }
@@ -48,7 +51,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "study": "methods",
       "seen": 64 if tiny else 256,
       "learned": ("task", "leaf"),
-      "steps": 5 if tiny else 300,
+      # As in AdaMerging's code.
+      "adamerging": {"steps": 5 if tiny else 500, "rate": 1e-3},
       "epochs": 1 if tiny else 10,
       "rate": 1e-2,
       "heading": "Mean accuracy over tasks, tuned",

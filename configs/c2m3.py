@@ -21,15 +21,19 @@ EXPERIMENT = "rebasin"
 CLAIM = "c2m3"
 REGISTERED = {
   "statement": "The mean of four models matched all at once is more accurate"
-  " than the mean of the same models each matched to the first.",
+  " than the mean of the same models each matched to the first, and than by"
+  " MergeMany.",
   "paper": "Crisostomi et al. 2024, C2M3, https://arxiv.org/abs/2405.17897",
   "paper_number": None,
   "kind": "paper",
   "statistic": "test accuracy of the mean of four, matched at once less"
-  " pairwise, points",
+  " pairwise and less MergeMany, points",
   "threshold": 0.0,
   "threshold_by": "paper",
-  "controls": ("the same with REPAIR",),
+  "controls": (
+    "MergeMany (Git Re-Basin)",
+    "the same with REPAIR",
+  ),
   "seeds": 10,
 }
 PAPER = REGISTERED["paper"]
@@ -46,6 +50,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.claim = REGISTERED["statement"]
   config.cases.mlp.hidden = (12,) if tiny else (128, 128)
   config.members.count = 3 if tiny else 4
-  config.methods = ("naive", "weights", "many")
+  config.methods = ("naive", "weights", "MergeMany", "many")
   config.registered = REGISTERED
   return config

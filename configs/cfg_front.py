@@ -22,16 +22,17 @@ EXPERIMENT = "data_aware"
 CLAIM = "cfg"
 REGISTERED = {
   "statement": "Between a policy tuned for quality and one tuned for diversity"
-  " too, every mix lies above the line between them.",
+  " too, every mix lies above the line between them, and higher than on a way"
+  " of equal length in a random direction.",
   "paper": "Cideron et al. 2024, Diversity-rewarded CFG distillation,"
   " https://arxiv.org/abs/2410.06084",
   "paper_number": None,
   "kind": "part of the paper",
   "statistic": "least height of the mixes above the line between the ends,"
-  " over the range",
+  " over the range; the same less that of a random direction",
   "threshold": 0.0,
   "threshold_by": "paper",
-  "controls": ("the ends",),
+  "controls": ("a random direction of equal length, leaf by leaf",),
   "seeds": 5,
 }
 

@@ -29,6 +29,7 @@ REGISTERED = {
   "threshold": -2.0,
   "threshold_by": "papers.md",
   "controls": (
+    "a rate for each part, chosen from the same four on validation images",
     "biases alone",
     "leaves that are to stay, compared bit by bit",
   ),
@@ -60,8 +61,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "rounds": 4 if tiny else 40,
       "steps": 2 if tiny else 10,
       "batch_size": 16 if tiny else 32,
-      "rate": 0.1,
-      "part_rate": 0.3,
+      "rates": (0.1, 0.3) if tiny else (0.03, 0.1, 0.3, 1.0),
       "base": {"epochs": 2 if tiny else 5, "batch_size": 50 if tiny else 100},
       "heading": "Accuracy on digits in noise",
     }

@@ -21,16 +21,20 @@ EXPERIMENT = "average"
 CLAIM = "mwa"
 REGISTERED = {
   "statement": "Weighting checkpoints by training loss gives a lower loss than"
-  " their uniform mean and than the last one.",
+  " their uniform mean and than the last one, and one within 0.005 nats of EMA"
+  " and of the mean of the last k, chosen as freely.",
   "paper": "Parameter-efficient checkpoint merging via metrics-weighted"
   " averaging, 2025, https://arxiv.org/abs/2504.18580",
   "paper_number": "up to 5 % over the uniform mean",
   "kind": "part of the paper",
   "statistic": "test loss, weights by loss less uniform and less last"
-  " checkpoint, nats",
+  " checkpoint below 0; less EMA and less the last k below 0.005 nats",
   "threshold": 0.0,
   "threshold_by": "paper",
-  "controls": ("EMA, whose decay is chosen on the same validation text",),
+  "controls": (
+    "EMA and the last k, whose decay and k are chosen on the same"
+    " validation text",
+  ),
   "seeds": 5,
 }
 

@@ -22,14 +22,16 @@ EXPERIMENT = "adapt"
 CLAIM = "salsa-bandit"
 REGISTERED = {
   "statement": "The exact best policy held to the soup of two references earns"
-  " more than those held to one of them.",
+  " more than those held to one of them, and gains more so than for a reward"
+  " that has nothing to do with the references.",
   "paper": "SALSA, 2024, https://arxiv.org/abs/2411.01798",
   "paper_number": None,
-  "kind": "by construction",
-  "statistic": "reward, soup less mean of both single references",
+  "kind": "part of the paper",
+  "statistic": "reward, soup less mean of both single references; the same"
+  " less that of an unrelated reward",
   "threshold": 0.0,
   "threshold_by": "paper",
-  "controls": ("divergence from the reference",),
+  "controls": ("the same references with an unrelated reward",),
   "seeds": 10,
   "data": "drawn by seed",
 }

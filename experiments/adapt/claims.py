@@ -64,11 +64,15 @@ def salsa_bandit(run: runs.Run) -> tuple[str, Verdict]:
   single = (gain["one"] + gain["other"]) / 2
   far = kl["soup"] - (kl["one"] + kl["other"]) / 2
   more = gain["soup"] - single
+  names = [f"{name}, unrelated reward" for name in ("soup", "one", "other")]
+  soup, one, other = (gain[name] for name in names)
+  blind = soup - (one + other) / 2
   measured = (
-    f"soup minus one model as reference: reward {said(more, '')}, divergence"
-    f" {said(far, 'nats')}, over {len(more)} seeds"
+    f"soup minus one model as reference: reward {said(more)}, of an unrelated"
+    f" reward {said(blind)}, divergence {said(far, 'nats')}, over {len(more)}"
+    " seeds"
   )
-  return measured, above(more)
+  return measured, every(above(more), above(more - blind))
 
 
 CLAIMS = {

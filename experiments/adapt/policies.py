@@ -22,6 +22,8 @@ def bandit(run: runs.Run) -> text.Lines:
 
   References are logits with noise of their own around one truth, and reward is
   that truth with noise: models of one task, and a reward model.  All is exact.
+  The control is the same references with a reward of another truth: whatever is
+  nearer to the uniform policy gains there too.
   """
   config = run.config
   for seed in range(config.seeds):
@@ -29,18 +31,21 @@ def bandit(run: runs.Run) -> text.Lines:
     truth, *rest = jax.random.normal(keys[0], (4, config.bandits, config.arms))
     first, second = (truth + config.noise * x for x in rest[:2])
     reward = truth + config.noise * rest[2]
+    other = jax.random.normal(keys[1], truth.shape)
+    other = other + config.noise * jax.random.normal(keys[2], truth.shape)
     soup = (first + second) / 2
-    for name, reference in (("one", first), ("other", second), ("soup", soup)):
-      policy = average.tilt(reference, reward, config.beta)
-      gain = (jnp.exp(policy) * reward).sum(-1).mean()
-      yield {
-        "seed": seed,
-        "method": name,
-        "reward": float(gain),
-        "KL to its reference": float(
-          average.divergence(policy, reference).mean()
-        ),
-      }
+    held = {"one": first, "other": second, "soup": soup}
+    for suffix, earned in (("", reward), (", unrelated reward", other)):
+      for name, reference in held.items():
+        policy = average.tilt(reference, earned, config.beta)
+        gain = (jnp.exp(policy) * earned).sum(-1).mean()
+        away = average.divergence(policy, reference).mean()
+        yield {
+          "seed": seed,
+          "method": f"{name}{suffix}",
+          "reward": float(gain),
+          "KL to its reference": float(away),
+        }
 
 
 def policy(run: runs.Run) -> text.Lines:

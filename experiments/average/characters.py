@@ -69,6 +69,7 @@ def _averages(costs: np.ndarray, count: int) -> dict[str, list[Any]]:
   return {
     "uniform": [np.full(count, 1 / count)],
     "EMA": [average.ema_weights(steps, decay) for decay in DECAYS],
+    "last k": [(steps > count - k) / k for k in range(1, count + 1)],
     "MWA by loss": [
       np.stack([average.metric_weights(row, p) for row in losses_])
       for p in PENALTIES
@@ -102,7 +103,11 @@ def _search(run: runs.Run, kept: list[Stack], loss: Loss, data: Data) -> Stack:
 
 
 def lengths(run: runs.Run) -> text.Lines:
-  """Fine-tune one base at several sequence lengths, and average the three."""
+  """Fine-tune one base at several sequence lengths, and average the three.
+
+  The control is as many runs at the middle length, which differ by their
+  batches alone: averages gain by being averages.
+  """
   parts, model, loss = text.language(run)
   config, seeds = run.config, run.config.seeds
   train, _, test = parts
@@ -112,8 +117,11 @@ def lengths(run: runs.Run) -> text.Lines:
     run, loss, start, optax.adam(config.rate), first, run.key, config.base
   )[0][-1]
   rest = train[config.examples : config.examples + config.more]
+  middle = config.lengths[len(config.lengths) // 2]
   members = []
-  for turn, length in enumerate(config.lengths):
+  for turn, length in enumerate(
+    (*config.lengths, *[middle] * len(config.lengths))
+  ):
     data = text.windows(rest, length)
     # As many characters a step at every length.
     part = type(config.fine)(config.fine)
@@ -125,7 +133,10 @@ def lengths(run: runs.Run) -> text.Lines:
     f"tuned at {length}": stack
     for length, stack in zip(config.lengths, members)
   }
-  found = {"base": base, **found, "average": text.mean(members)}
+  found = {"base": base, **found}
+  count = len(config.lengths)
+  found["average"] = text.mean(members[:count])
+  found["average at one length"] = text.mean(members[count:])
   tests = {n: text.windows(test[: config.test], n) for n in config.lengths}
   for name, stack in found.items():
     values = {n: text.scores(loss, stack, d) for n, d in tests.items()}

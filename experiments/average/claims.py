@@ -18,6 +18,9 @@ from experiments.run.claims import (
   said,
 )
 
+WORSE = 0.5  # points by which it would be better after all: ours
+CLOSE = 0.005  # nats that count as equal: ours, and papers.md's for lengths
+
 
 def free_lunch(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: checkpoint averages gain under shift, and vary less."""
@@ -40,17 +43,21 @@ def free_lunch(run: runs.Run) -> tuple[str, Verdict]:
 
 
 def mwa(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: loss weights are not worse than the uniform mean, or the last."""
+  """Judge: loss weights beat the uniform mean and the last, and meet rivals."""
   found = rows(run, "test loss")
   gap = found["MWA by loss"] - found["uniform"]
   step = found["MWA by step"] - found["uniform"]
   last = found["MWA by loss"] - found["last checkpoint"]
+  rivals = {n: found["MWA by loss"] - found[n] for n in ("EMA", "last k")}
+  others = ", ".join(f"{n} {said(x, 'nats')}" for n, x in rivals.items())
   measured = (
     f"test loss, MWA by loss minus uniform: {said(gap, 'nats')}; by step minus"
-    f" uniform: {said(step, 'nats')}; by loss minus last: {said(last, 'nats')},"
+    f" uniform: {said(step, 'nats')}; by loss minus last: {said(last, 'nats')};"
+    f" minus what is chosen as freely, {others},"
     f" over {len(gap)} seeds"
   )
-  return measured, every(below(gap), below(last))
+  close = (below(x, CLOSE) for x in rivals.values())
+  return measured, every(below(gap), below(last), *close)
 
 
 def lcsc(run: runs.Run) -> tuple[str, Verdict]:
@@ -69,11 +76,12 @@ def lcsc(run: runs.Run) -> tuple[str, Verdict]:
 
 
 def mindvl(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: the mean over lengths is no worse than the best single length."""
+  """Judge: the mean over lengths meets the best, and beats one length's."""
   found = rows(run, "mean test loss")
   single = [x for name, x in found.items() if name.startswith("tuned")]
   best = min(single, key=np.mean)
   gap = found["average"] - best
+  same = found["average"] - found["average at one length"]
   own = []
   for name in found:
     if name.startswith("tuned at "):
@@ -83,10 +91,11 @@ def mindvl(run: runs.Run) -> tuple[str, Verdict]:
       own.append(min((x, n) for n, x in tuned.items())[1] == name)
   measured = (
     f"mean test loss over lengths, average minus best single: "
-    f"{said(gap, 'nats')} over {len(gap)} seeds; {sum(own)} of {len(own)}"
+    f"{said(gap, 'nats')}, minus the average of as many at one length"
+    f" {said(same, 'nats')}, over {len(gap)} seeds; {sum(own)} of {len(own)}"
     " members are the best at their own length"
   )
-  return measured, below(gap, 0.005)
+  return measured, every(below(gap, CLOSE), below(same))
 
 
 def signal_noise(run: runs.Run) -> tuple[str, Verdict]:
@@ -105,15 +114,21 @@ def signal_noise(run: runs.Run) -> tuple[str, Verdict]:
 
 
 def zscl(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: averaging keeps the old domain at little cost in the new."""
+  """Judge: averaging keeps the old domain at little cost in the new.
+
+  But not better than a mix of start and end at the same cost.
+  """
   old, new = rows(run, "old domain (%)"), rows(run, "new domain (%)")
   kept = old["weight ensemble"] - old["fine-tuned"]
   cost = new["weight ensemble"] - new["fine-tuned"]
+  plain = old["weight ensemble"] - old["WiSE-FT, as much of the new"]
   measured = (
     f"weight ensemble minus fine-tuned: old domain {said(kept, 'points')}, new"
-    f" domain {said(cost, 'points')}, over {len(kept)} seeds"
+    f" domain {said(cost, 'points')}; minus the mix of start and end that has"
+    f" as much of the new domain: old domain {said(plain, 'points')}, over"
+    f" {len(kept)} seeds"
   )
-  return measured, every(above(kept), above(cost, -1.0))
+  return measured, every(above(kept), above(cost, -1.0), below(plain, WORSE))
 
 
 def sparse_soups(run: runs.Run) -> tuple[str, Verdict]:

@@ -17,6 +17,7 @@ from experiments.run import hosts, runs
 from weightspace import average
 from weightspace.types import Data, Stack
 
+ALPHAS = np.linspace(0.0, 1.0, 21)  # of the mixes of start and end
 HEAD = "Dense_1/*"  # of an MLP with one hidden layer
 
 
@@ -165,16 +166,53 @@ def zscl(run: runs.Run) -> text.Lines:
     "fine-tuned": hosts.gathered(mesh, fitted.params),
     "weight ensemble": hosts.gathered(mesh, fitted.averages["average"]),
   }
+  shown: dict[str, list[np.ndarray]] = {}
   for name, stack in found.items():
-    both = [100 * text.scores(score, stack, d) for d in (splits.test, away)]
-    yield from text.lines(
-      name,
-      {
-        "old domain (%)": both[0],
-        "new domain (%)": both[1],
-        "mean of both (%)": (both[0] + both[1]) / 2,
-      },
+    tests = splits.test, away
+    shown[name] = [100 * text.scores(score, stack, d) for d in tests]
+    yield from _domains(name, *shown[name])
+  end = found["fine-tuned"]
+  way = [
+    [100 * text.scores(score, _mixed(base, end, a), d) for d in tests]
+    for a in ALPHAS
+  ]
+  reached = shown["weight ensemble"][1]
+  yield from _domains(
+    "WiSE-FT, as much of the new", _at(np.array(way), reached), reached
+  )
+
+
+def _domains(name: str, old: np.ndarray, new: np.ndarray) -> text.Lines:
+  metrics = {"old domain (%)": old, "new domain (%)": new}
+  yield from text.lines(name, metrics | {"mean of both (%)": (old + new) / 2})
+
+
+def _mixed(a: Stack, b: Stack, alpha: float) -> Stack:
+  return jax.tree.map(lambda x, y: (1 - alpha) * x + alpha * y, a, b)
+
+
+def _at(way: np.ndarray, reached: np.ndarray) -> np.ndarray:
+  """Return the old accuracy [S] of the first mix that has reached the new one.
+
+  Args:
+    way: [A, 2, S], old and new accuracy of the mixes from start to end.
+    reached: [S], the new accuracy; where no mix has it, the last one counts.
+
+  >>> way = np.array([[[9.0], [1.0]], [[7.0], [3.0]], [[2.0], [4.0]]])
+  >>> _at(way, np.array([2.0])).tolist()
+  [8.0]
+  """
+  rows = []
+  for old, new, goal in zip(way[:, 0].T, way[:, 1].T, reached):
+    place = int(np.argmax(new >= goal)) if (new >= goal).any() else len(new) - 1
+    if place == 0 or new[place] == new[place - 1]:
+      rows.append(old[place])
+      continue
+    share = np.clip(
+      (goal - new[place - 1]) / (new[place] - new[place - 1]), 0, 1
     )
+    rows.append((1 - share) * old[place - 1] + share * old[place])
+  return np.array(rows)
 
 
 STUDIES = {

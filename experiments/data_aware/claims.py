@@ -121,12 +121,15 @@ def tax(run: runs.Run) -> Finding:
 def cfg(run: runs.Run) -> Finding:
   """Judge: every mix between the two lies above the line between them."""
   top = claims.rows(run, "above the chord")["interpolated"]
-  least = claims.rows(run, "least interior")["interpolated"]
+  inside = claims.rows(run, "least interior")
+  least = inside["interpolated"]
+  more = least - inside["random direction"]
   text = (
     f"furthest above the chord {said(top, 'of the range')}, least of the"
-    f" interior {said(least, 'of the range')}, {over(run)}"
+    f" interior {said(least, 'of the range')}, minus that of a random direction"
+    f" {said(more, 'of the range')}, {over(run)}"
   )
-  return text, every(above(top), above(least))
+  return text, every(above(top), above(least), above(more))
 
 
 def moe(run: runs.Run) -> Finding:

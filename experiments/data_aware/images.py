@@ -164,8 +164,8 @@ def _adamerging(case: Case, by: str) -> Params:
     [d["x"] for d in case.validation],
     base=case.base,
     by=by,
-    steps=config.steps,
-    learning_rate=config.rate,
+    steps=config.adamerging.steps,
+    learning_rate=config.adamerging.rate,
   )
   return found.params
 

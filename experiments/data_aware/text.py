@@ -19,7 +19,7 @@ import optax
 import weightspace as ws
 from experiments.bench import text
 from experiments.run import progress, runs
-from weightspace.types import Loss, Params, Stack
+from weightspace.types import Key, Loss, Params, Stack
 
 
 def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
@@ -148,7 +148,14 @@ def diversity(run: runs.Run) -> text.Lines:
     made = ws.merge.line_front(
       pair, [quality, entropy], [shown, shown], count=config.points
     )
-    yield from _bent(seed, made)
+    yield from _bent(seed, "interpolated", made)
+    # The control: as far from the same model, in a random direction.
+    key = jax.random.fold_in(run.key, 2**20 + seed)
+    made = ws.merge.line_front(
+      _aside(pair, key), [quality, entropy], [shown, shown],
+      count=config.points,
+    )  # fmt: skip
+    yield from _bent(seed, "random direction", made)
 
 
 def _pairs(run: runs.Run, loss: Any, starts: Stack, data: Any) -> Stack:
@@ -166,15 +173,30 @@ def _pairs(run: runs.Run, loss: Any, starts: Stack, data: Any) -> Stack:
   )
 
 
-def _bent(seed: int, made: ws.merge.Front) -> text.Lines:
+def _aside(pair: Stack, key: Key) -> Stack:
+  """Return the first of two models, and it moved at random as far as the other.
+
+  Each leaf moves by the distance between the two.
+  """
+  leaves, shape = jax.tree.flatten(pair)
+  moved = []
+  for x, own in zip(leaves, jax.random.split(key, len(leaves))):
+    way = jax.random.normal(own, x.shape[1:])
+    far = jnp.linalg.norm(x[1] - x[0]) / jnp.linalg.norm(way)
+    moved.append(jnp.stack([x[0], x[0] + far * way]))
+  return jax.tree.unflatten(shape, moved)
+
+
+def _bent(seed: int, name: str, made: ws.merge.Front) -> text.Lines:
   """Yield the points of a front, and how far its inside is off the chord."""
   bent = ws.merge.above_chord(made.values)
   for place, (share, value) in enumerate(zip(made.weights[:, 1], made.values)):
     line = {"quality": value[0], "diversity": value[1], "above": bent[place]}
-    yield {"seed": seed, "method": "front", "at": f"{share:.2f}"} | line
+    if name == "interpolated":
+      yield {"seed": seed, "method": "front", "at": f"{share:.2f}"} | line
   yield {
     "seed": seed,
-    "method": "interpolated",
+    "method": name,
     "above the chord": float(bent[1:-1].max()),
     "least interior": float(bent[1:-1].min()),
   }

@@ -23,7 +23,9 @@ import numpy as np
 import weightspace as ws
 from weightspace.types import Key, Params, Stack
 
-ORDER = "order"  # an option of ours: the seed of the order that models come in
+# Options of ours: the seed of the order that models come in, and whether each
+# is merged with what was merged before it.
+ORDER, CONTINUAL = "order", "continual"
 
 
 def settings(options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -62,7 +64,9 @@ def merge(
     names = ", ".join(ws.merge.RECIPES)
     raise ValueError(f"recipe: {recipe!r}, expected one of {names}")
   factory: Any = ws.merge.RECIPES[recipe]
-  options = {name: x for name, x in setting.items() if name != ORDER}
+  options = {
+    name: x for name, x in setting.items() if name not in (ORDER, CONTINUAL)
+  }
   known = list(inspect.signature(factory).parameters)
   for name in options:
     if name not in known:
@@ -76,6 +80,20 @@ def merge(
     order = np.random.Philox(setting[ORDER]).random_raw(count).argsort()
     stack = jax.tree.map(lambda x: x[order], stack)
   made = factory(**options)
+  turns = one_by_one if setting.get(CONTINUAL) else at_once
   began = time.perf_counter()
-  merged = jax.block_until_ready(made(stack, base=base, key=key))
+  merged = jax.block_until_ready(turns(made, stack, base, key))
   return merged, time.perf_counter() - began
+
+
+def at_once(made: Any, stack: Stack, base: Params, key: Key) -> Params:
+  """Merge all models of a Stack in one step."""
+  return made(stack, base=base, key=key)
+
+
+def one_by_one(made: Any, stack: Stack, base: Params, key: Key) -> Params:
+  """Merge each model with what was merged of those before it."""
+  merged, *rest = ws.unstack(stack)
+  for model in rest:
+    merged = made(ws.stack([merged, model]), base=base, key=key)
+  return merged

@@ -22,6 +22,9 @@ from experiments.run.claims import (
   points,
 )
 
+# What can be done as models arrive, without validation.
+CONTINUAL = ("average", "continual task arithmetic", "continual TIES")
+
 
 def opcm(run: runs.Run) -> Finding:
   """Judge: constant state, orthogonal, of one length, above, order-robust."""
@@ -30,14 +33,16 @@ def opcm(run: runs.Run) -> Finding:
   length = np.abs(gather(run, "length") - 1).max()
   orders = gather(run, "test", tried="OPCM, other orders")
   spread = orders.std(1, ddof=1)
-  rivals = [n for n in run.config.methods if not n.startswith("OPCM")]
-  gaps = {name: gap(run, "OPCM", name) for name in rivals}
+  gaps = {name: gap(run, "OPCM", name) for name in CONTINUAL}
+  batch = {n: gap(run, "OPCM", n) for n in ("task arithmetic", "TIES")}
+  others = ", ".join(f"{name} {points(x)}" for name, x in batch.items())
   rivals_text = ", ".join(f"{name} {points(x)}" for name, x in gaps.items())
   text = (
     f"state of {size.min() / 1e6:.2f} to {size.max() / 1e6:.2f} MB from the"
     f" first to the last model; overlap of added and merged {overlap:.0e};"
     f" length over the mean task vector's off by {length:.0e}; OPCM minus"
-    f" {rivals_text}; standard deviation over {orders.shape[1]} orders"
+    f" {rivals_text}; minus those that see all models at once, tuned: {others};"
+    f" standard deviation over {orders.shape[1]} orders"
     f" {points(spread)}, {over(run)}"
   )
   kept = size.min() == size.max() and overlap < 1e-5 and length < 1e-5

@@ -96,16 +96,18 @@ def repair(run: runs.Run) -> Finding:
 
 
 def many(run: runs.Run) -> Finding:
-  """Judge: the mean of models matched at once beats that of pairs."""
+  """Judge: models matched at once beat pairs, and MergeMany."""
   case = cases(run)[-1]
   found = rows(run, "accuracy", "merged", case=case)
   gain = found["many"] - found["weights"]
   fixed = found["many + REPAIR"] - found["weights + REPAIR"]
+  rival = found["many"] - found["MergeMany"]
   measured = (
     f"n-way less pairwise, points of test accuracy of the mean of"
-    f" {run.config.members.count}: {plain(gain)}, with REPAIR {plain(fixed)}"
+    f" {run.config.members.count}: {plain(gain)}, with REPAIR {plain(fixed)};"
+    f" less MergeMany {plain(rival)}"
   )
-  return measured, above(gain)
+  return measured, every(above(gain), above(rival))
 
 
 def least_squares(run: runs.Run) -> Finding:

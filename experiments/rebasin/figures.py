@@ -24,6 +24,7 @@ HUES = {
   "activations": figures.COLOURS[1],
   "without heads": figures.COLOURS[1],
   "many": figures.COLOURS[2],
+  "MergeMany": figures.COLOURS[4],
   "straight-through": figures.COLOURS[4],
 }
 

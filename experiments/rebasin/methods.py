@@ -63,6 +63,11 @@ def many(s: Setting) -> list[Any]:
   return ws.match.match_many(s.axes, s.models, s.key)
 
 
+def merge_many(s: Setting) -> list[Any]:
+  """Match each model in turn to the sum of the others (Git Re-Basin)."""
+  return ws.match.match_many(s.axes, s.models, s.key, method="merge_many")
+
+
 def straight_through(s: Setting) -> list[Any]:
   """Match each model to the first by the loss of their mean."""
   first, *rest = s.models
@@ -101,6 +106,7 @@ ALIGN: dict[str, Callable[[Setting], list[Any]]] = {
   "weights": weights,
   "activations": activations,
   "many": many,
+  "MergeMany": merge_many,
   "straight-through": straight_through,
   "without heads": without_heads,
 }

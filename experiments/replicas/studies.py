@@ -148,13 +148,17 @@ def _skewed(data: Data, key: Key, config: Any) -> Data:
 
 
 def federated_parts(run: runs.Run) -> text.Lines:
-  """FedAvg of all parameters, of biases, and of the head, from one base."""
+  """FedAvg of all parameters, of biases, and of the head, from one base.
+
+  Each has its rate chosen from the same ones, on shifted validation images.
+  """
   splits, model, loss, score = images.problem(run)
   config = run.config
   first, rest = images.halves(splits.train)
   away = {
     "train": images.shifted(run, rest),
     "test": images.shifted(run, splits.test),
+    "validation": images.shifted(run, splits.validation),
   }
   begun = text.starts(model, first["x"], run.key, config.seeds)
   base = text.trajectory(
@@ -166,18 +170,26 @@ def federated_parts(run: runs.Run) -> text.Lines:
   before = 100 * text.scores(score, base, away["test"])
   yield from text.lines("base", {"accuracy (%)": before})
   method = average.fedavg()
-  rates = {name: config.part_rate for name in parts}
-  rates["all parameters"] = config.rate
-  txs = {name: optax.sgd(rate) for name, rate in rates.items()}
+  txs = {rate: optax.sgd(rate) for rate in config.rates}
   for seed, key in _seeds(run, "clients"):
     data = _skewed(away["train"], key, config)
     stack = text.repeat(text.pick(base, [seed]), config.clients)
     for name, only in parts.items():
-      found = average.replicate(
-        loss, stack, txs[name], data, method, key=key,
-        rounds=config.rounds, steps=config.steps, only=only,
-        batch_size=config.batch_size,
-      )  # fmt: skip
+
+      def tried(
+        rate: float, only: Any = only, data: Data = data, key: Key = key,
+        stack: Stack = stack,
+      ) -> tuple[float, float, Any]:  # fmt: skip
+        found = average.replicate(
+          loss, stack, txs[rate], data, method, key=key,
+          rounds=config.rounds, steps=config.steps, only=only,
+          batch_size=config.batch_size,
+        )  # fmt: skip
+        one = text.pick(found.params, [0])
+        right = float(text.scores(score, one, away["validation"])[0])
+        return right, rate, found
+
+      _, rate, found = max(map(tried, txs), key=lambda x: x[0])
       one = text.pick(found.params, [0])
       sent = found.sent.mean() / config.clients / 1e3
       yield {
@@ -186,6 +198,7 @@ def federated_parts(run: runs.Run) -> text.Lines:
         "accuracy (%)": 100 * float(text.scores(score, one, away["test"])[0]),
         "kB a round and client": float(sent),
         "frozen leaves changed": float(_changed(stack, found.params, only)),
+        "rate": float(rate),
       }
 
 

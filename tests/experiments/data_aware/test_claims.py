@@ -78,7 +78,9 @@ def volumes(value):
 
 
 def chord(least):
-  return {"interpolated": {"above the chord": 0.1, "least interior": least}}
+  random = {"above the chord": 0.0, "least interior": -0.1}
+  bent = {"above the chord": 0.1, "least interior": least}
+  return {"interpolated": bent, "random direction": random}
 
 
 CASES = {
