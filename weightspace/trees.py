@@ -10,14 +10,14 @@ A Stack is the pytree of one model with a leading model axis M on every leaf, so
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.hosts.concrete import any_nan
+from weightspace.hosts.concrete import any_nan, wide
 from weightspace.types import Params, Stack
 
 
@@ -179,6 +179,48 @@ def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
       raise ValueError(f"{what}: NaN in {path!r}{model}, expected numbers")
 
 
+def keeps_bits(models: Sequence[Params], base: Params | None = None) -> bool:
+  """Tell whether models are to be computed with in 64 bits, for their leaves.
+
+  They are where `wide` leaves stand at the same paths of all trees; otherwise
+  JAX's own rule holds, and they are shortened.
+
+  Raises:
+    ValueError: naming an integer that would be wrapped.
+  """
+  trees = {f"model {index}": model for index, model in enumerate(models)}
+  if base is not None:
+    trees["base"] = base
+  if not any(wide(x) for t in trees.values() for x in jax.tree.leaves(t)):
+    return False
+  found = [
+    {path for path, x in named(tree).items() if wide(x)}
+    for tree in trees.values()
+  ]
+  if all(paths == found[0] for paths in found):
+    return True
+  for what, tree in trees.items():
+    check_fits(tree, what)
+  return False
+
+
+def check_fits(tree: Params, what: str) -> None:
+  """Raise a ValueError at the first integer that JAX would wrap.
+
+  Its integers have 32 bits unless `jax_enable_x64` is on.
+  """
+  for path, leaf in named(tree).items():
+    if not wide(leaf) or leaf.dtype.kind not in "iu" or not leaf.size:
+      continue
+    limits = np.iinfo(f"{leaf.dtype.kind}4")
+    for value in (leaf.min(), leaf.max()):
+      if not limits.min <= value <= limits.max:
+        raise ValueError(
+          f"{what}: {path!r} holds {value}, expected at most"
+          f" {limits.bits} bits, or jax_enable_x64"
+        )
+
+
 def as_models(models: Iterable[Params], what: str) -> list[Params]:
   """Return the models as a list, checked to be of one structure.
 
@@ -205,18 +247,22 @@ def stack(models: Iterable[Params]) -> Stack:
     models: M >= 1 pytrees of one structure, shapes and dtypes.
 
   Returns:
-    A pytree whose leaves have shape [M, ...].
+    A pytree whose leaves have shape [M, ...], of JAX's dtypes: float64 is
+    rounded unless `jax_enable_x64` is on.
 
   Raises:
-    ValueError: at the first path that differs from model 0 or holds a NaN, or
-      when there is no model, or a single tree in place of a list.
+    ValueError: at the first path that differs from model 0, holds a NaN or an
+      integer that JAX would wrap, or when there is no model, or a single tree
+      in place of a list.
 
   >>> stack([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}])["w"].shape
   (2, 2)
   """
+  models = as_models(models, "stack")
+  for index, model in enumerate(models):
+    check_fits(model, f"model {index}")
   result = jax.tree.map(
-    lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]),
-    *as_models(models, "stack"),
+    lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]), *models
   )
   check_finite(result, "stack", stacked=True)
   return result

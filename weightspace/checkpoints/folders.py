@@ -26,24 +26,27 @@ tools' checkpoints too.
 
 import json
 import os
-import pathlib
 import shutil
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors.numpy
 from safetensors import safe_open
 
-from weightspace.checkpoints import tree_json
+from weightspace.checkpoints import (
+  orbax_trees,
+  places,
+  publishers,
+  tree_json,
+)
 from weightspace.checkpoints.readers import METADATA, RECORD, open
 from weightspace.hosts import multihost
 from weightspace.types import Member, Params
 
 __all__ = ["member", "open", "restore", "save"]
 
-PathLike = str | os.PathLike[str]
+PathLike = places.PathLike
 
 
 def save(
@@ -63,7 +66,7 @@ def save(
 
   Args:
     path: a safetensors file when it ends in `.safetensors`, else an Orbax
-      folder; parent folders are made.
+      folder, here or in a store (`gs://`); parent folders are made.
     tree: nested dicts, lists and tuples of arrays (the table of this module).
     member: provenance to keep beside the tree.
     overwrite: replace a checkpoint that lies there; never anything else.
@@ -76,13 +79,18 @@ def save(
   >>> import tempfile
   >>> save(f"{tempfile.mkdtemp()}/model", {"w": np.ones(2)}, Member("a1", 0))
   """
-  path = os.path.abspath(path)
   flat = _is_file(path)
+  if flat:
+    places.local(path, "a file of safetensors")
+  path = places.absolute(path)
   form, arrays = tree_json.describe(tree)
   record = {"tree": form}
   if member:
     record["member"] = member._asdict()
   tree_json.check(arrays, flat)
+  if places.is_remote(path):  # Orbax itself commits a folder in a store
+    multihost.first(lambda: _check_target(path, overwrite))
+    return _write_orbax(path, arrays, json.dumps(record), overwrite)
   aside = _beside(path, "writing")
 
   def begin() -> None:
@@ -141,7 +149,7 @@ def _is_file(path: PathLike) -> bool:
 
 
 def _check_target(path: str, overwrite: bool) -> None:
-  if not os.path.lexists(path):
+  if not places.place(path).exists() and not os.path.islink(path):
     return
   if not overwrite:
     raise ValueError(f"{path!r} exists, expected a new path or overwrite=True")
@@ -150,8 +158,9 @@ def _check_target(path: str, overwrite: bool) -> None:
 
 
 def _is_checkpoint(path: str) -> bool:
-  whole = path if _is_file(path) else os.path.join(path, "_METADATA")
-  return os.path.isfile(whole)
+  if _is_file(path):
+    return os.path.isfile(path)
+  return (places.place(path) / publishers.TREE).exists()
 
 
 def _remove(path: str) -> None:
@@ -178,9 +187,11 @@ def _move(aside: str, path: str) -> None:
 
 def _guard(path: PathLike, read: Callable[[str], Any]) -> Any:
   """Read a path; whatever goes wrong becomes one error that names it."""
-  path = os.path.abspath(path)
+  path = places.absolute(path)
   what = "a safetensors file" if _is_file(path) else "an Orbax folder"
-  if not os.path.lexists(path):
+  if not _is_file(path):  # a run or a step stands for its tree
+    path = str(publishers.orbax_item(places.place(path)) or path)
+  if not places.place(path).exists():
     raise ValueError(f"{path!r} is missing, expected {what}")
   if not _is_checkpoint(path):
     raise ValueError(f"{path!r} is no checkpoint, expected {what}")
@@ -194,7 +205,9 @@ def _guard(path: PathLike, read: Callable[[str], Any]) -> Any:
 
 
 def _read(path: str) -> Params:
-  tree = _read_safetensors(path) if _is_file(path) else _read_orbax(path)
+  tree = (
+    _read_safetensors(path) if _is_file(path) else orbax_trees.restored(path)
+  )
   form = _record(path).get("tree")
   return tree if form is None else tree_json.rebuild(form, tree)
 
@@ -203,7 +216,7 @@ def _record(path: str) -> dict[str, Any]:
   if _is_file(path):
     with safe_open(path, "np") as file:
       return json.loads((file.metadata() or {}).get(METADATA, "{}"))
-  beside = pathlib.Path(path, RECORD)
+  beside = places.place(path) / RECORD
   return json.loads(beside.read_text("utf-8")) if beside.exists() else {}
 
 
@@ -218,7 +231,9 @@ def _read_safetensors(path: str) -> Params:
   return tree_json.nest(safetensors.numpy.load_file(path))
 
 
-def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
+def _write_orbax(
+  path: str, arrays: dict[str, Any], record: str, overwrite: bool = False
+) -> None:
   import orbax.checkpoint as ocp
 
   if multihost.several():  # Orbax takes arrays of one process as NumPy's
@@ -226,20 +241,7 @@ def _write_orbax(path: str, arrays: dict[str, Any], record: str) -> None:
       name: np.asarray(x) if getattr(x, "is_fully_addressable", True) else x
       for name, x in arrays.items()
     }
+  where = places.place(path)
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(path, tree_json.nest(arrays))
-  multihost.first(
-    lambda: pathlib.Path(path, RECORD).write_text(record, "utf-8")
-  )
-
-
-def _read_orbax(path: str) -> Params:
-  import orbax.checkpoint as ocp
-
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    tree = checkpointer.metadata(path).item_metadata.tree
-    numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    args = jax.tree.map(lambda _: numpy, tree)
-    return checkpointer.restore(
-      path, args=ocp.args.PyTreeRestore(item=tree, restore_args=args)
-    )
+    checkpointer.save(where, tree_json.nest(arrays), force=overwrite)
+  multihost.first(lambda: (where / RECORD).write_text(record))

@@ -18,20 +18,24 @@ or a slice of one, is read when it is asked for and nothing else is.
 import builtins
 import json
 import os
-import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from weightspace.checkpoints import tensor_files, tree_json
+from weightspace.checkpoints import (
+  orbax_trees,
+  places,
+  publishers,
+  tensor_files,
+  tree_json,
+)
 
-PathLike = str | os.PathLike[str]
+PathLike = places.PathLike
 Read = Callable[[str, Any], np.ndarray]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-INDEX = ".safetensors.index.json"
+INDEX = publishers.INDEX
 RECORD = "weightspace.json"  # beside our trees in an Orbax folder
 METADATA = "weightspace"  # in the header of our safetensors files
 
@@ -85,8 +89,10 @@ def open(path: PathLike, factors: bool = False) -> Reader:
   """Open a checkpoint of any supported kind.
 
   Args:
-    path: a `.safetensors` or `.npz` file; a folder with shards and their
-      index, with one safetensors file, or written by Orbax.
+    path: a `.safetensors` or `.npz` file; a folder with one safetensors file,
+      or shards and their index (`model.safetensors`, else its index, whatever
+      lies beside it); a tree that Orbax wrote, a step of it, a run (its last
+      step) or `run@step`, here or at `gs://`.
     factors: show what computed leaves of our trees consist of
       (`layer/kernel/a`) in place of their values (`layer/kernel`).
 
@@ -97,9 +103,7 @@ def open(path: PathLike, factors: bool = False) -> Reader:
     ValueError: naming the file, and the tensor where there is one, when
       something is missing, truncated, malformed or a pickle.
   """
-  path = os.path.abspath(path)
-  if not os.path.exists(path):
-    raise ValueError(f"{path!r} is missing, expected a checkpoint")
+  path = places.absolute(path)
   reader = _open(path)
   if factors or not reader.computed:
     return reader
@@ -110,6 +114,13 @@ def open(path: PathLike, factors: bool = False) -> Reader:
 
 def _open(path: str) -> Reader:
   try:
+    tree = publishers.orbax_item(places.place(path))
+    if tree is not None:
+      return _open_orbax(str(tree))
+    if not places.place(path).exists():
+      raise ValueError(f"{path!r} is missing, expected a checkpoint")
+    if places.is_remote(path):
+      raise ValueError(f"{path!r} is no folder of Orbax, expected one there")
     if os.path.isdir(path):
       return _open_folder(path)
     if path.endswith(".npz"):
@@ -129,17 +140,30 @@ def _open(path: str) -> Reader:
     ) from error
 
 
+def weight_files(path: str) -> list[str]:
+  """Return the names of the files of safetensors that are a folder's model."""
+  chosen = publishers.weights(
+    os.listdir(path), lambda name: _placed(os.path.join(path, name))
+  )
+  if len(chosen) == 1 and chosen[0].endswith(INDEX):
+    where = os.path.join(path, chosen[0])
+    return [chosen[0], *sorted(set(_placed(where).values()))]
+  return chosen
+
+
 def _open_folder(path: str) -> Reader:
   """Find out what a folder holds."""
-  if os.path.isfile(os.path.join(path, "_METADATA")):
-    return _open_orbax(path)
   files = sorted(os.listdir(path))
+  chosen = publishers.weights(
+    files, lambda name: _placed(os.path.join(path, name))
+  )
+  if len(chosen) == 1 and chosen[0].endswith(INDEX):
+    return _open_index(path, chosen[0])
+  if chosen:
+    files_of = {name: os.path.join(path, name) for name in chosen}
+    return _open_files(path, files_of)
   indices = [name for name in files if name.endswith(INDEX)]
   plain = [name for name in files if name.endswith(".safetensors")]
-  if len(indices) == 1:
-    return _open_index(path, indices[0])
-  if len(plain) == 1:
-    return _open_files(path, {None: os.path.join(path, plain[0])})
   pickles = [name for name in files if name.endswith(PICKLES)]
   if pickles and not plain:
     raise ValueError(
@@ -148,20 +172,15 @@ def _open_folder(path: str) -> Reader:
     )
   raise ValueError(
     f"{path!r} holds {len(plain)} safetensors files and {len(indices)} indices,"
-    " expected one file, or shards with one index"
+    f" expected one file, or shards with one index: {', '.join(files)[:200]}"
   )
 
 
 def _open_index(folder: str, index: str) -> Reader:
   """Open shards by their index, which must agree with them."""
   where = os.path.join(folder, index)
-  with builtins.open(where, encoding="utf-8") as stream:
-    try:
-      found = json.load(stream)
-    except (ValueError, RecursionError) as error:
-      raise ValueError(f"{where!r} is no JSON: {error}") from None
-  placed = found.get("weight_map") if isinstance(found, dict) else None
-  if not isinstance(placed, dict) or not placed:
+  placed = _placed(where)
+  if not placed:
     raise ValueError(f"{where!r} has no weight_map, expected {{name: shard}}")
   files: dict[Any, str] = {}
   for name, shard in placed.items():
@@ -173,6 +192,17 @@ def _open_index(folder: str, index: str) -> Reader:
     if not os.path.isfile(files[shard]):
       raise ValueError(f"{where!r}: the shard {shard!r} is missing")
   return _open_files(folder, files, placed)
+
+
+def _placed(index: str) -> dict[str, Any]:
+  """Return the shard of each leaf, as an index says; {} where it does not."""
+  with builtins.open(index, encoding="utf-8") as stream:
+    try:
+      found = json.load(stream)
+    except (ValueError, RecursionError) as error:
+      raise ValueError(f"{index!r} is no JSON: {error}") from None
+  placed = found.get("weight_map") if isinstance(found, dict) else None
+  return placed if isinstance(placed, dict) else {}
 
 
 def _open_files(
@@ -251,32 +281,8 @@ def _open_npz(path: str) -> Reader:
 
 
 def _open_orbax(path: str) -> Reader:
-  """Open an Orbax folder by its metadata; a leaf is a partial restore."""
-  import orbax.checkpoint as ocp
-
-  from weightspace import trees
-
-  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-  tree = checkpointer.metadata(path).item_metadata.tree
-  flat = trees.named(tree)
-  kinds = {
-    name: (tuple(x.shape), np.dtype(x.dtype)) for name, x in flat.items()
-  }
-  paths = dict(zip(flat, jax.tree_util.tree_flatten_with_path(tree)[0]))
-
-  def load(key: str, index: Any) -> np.ndarray:
-    item: Any = 0
-    for step in reversed(paths[key][0]):
-      item = {getattr(step, "key", getattr(step, "idx", None)): item}
-    numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    args = ocp.args.PyTreeRestore(
-      item=item,
-      restore_args=jax.tree.map(lambda _: numpy, item),
-      partial_restore=True,
-    )
-    leaf = np.asarray(jax.tree.leaves(checkpointer.restore(path, args=args))[0])
-    return leaf if index is None else leaf[index]
-
-  beside = pathlib.Path(path, RECORD)
+  """Open an Orbax folder by its metadata."""
+  kinds, load = orbax_trees.opened(path)
+  beside = places.place(path) / RECORD
   record = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
   return _with_empties(Reader(path, kinds, load), record)

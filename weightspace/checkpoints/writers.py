@@ -4,7 +4,8 @@ Shapes are known before the values are, so every shard is laid out at once and
 each leaf goes to its place whenever it is ready.  What is written lies in a
 folder of its own, `.<name>.writing`, beside a journal of the leaves that are
 whole; `finish` renames it.  A killed process leaves the folder, and the same
-plan goes on from its journal.
+plan goes on from its journal.  One process at a time holds the folder, by a
+lock that the system frees however the process ends.
 
 >>> import tempfile
 >>> path = f"{tempfile.mkdtemp()}/merged"
@@ -16,6 +17,7 @@ plan goes on from its journal.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -25,12 +27,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weightspace.checkpoints import tensor_files
+from weightspace.checkpoints import shards, tensor_files
 
 JOURNAL = "journal.jsonl"
-SHARD_BYTES = 5_000_000_000
+LOCK = "lock"
+SHARD_BYTES = shards.SHARD_BYTES
 Text = str | bytes | Callable[[], str]  # of a file beside the shards
-FORMAT = {"format": "pt"}  # transformers reads files that say so, and no others
 
 
 class Writer(NamedTuple):
@@ -40,6 +42,7 @@ class Writer(NamedTuple):
   aside: str
   entries: dict[str, tensor_files.Entry]
   done: set[str]  # leaves that are whole, from before too
+  lock: int  # an open file, whose lock ends with it
 
   def write(self, key: str, leaf: Any) -> None:
     """Put a leaf in its place and note it in the journal.
@@ -91,7 +94,8 @@ class Writer(NamedTuple):
     """Write the index and further files, and rename the folder.
 
     Args:
-      extra: text, bytes or what returns text, by file name: a model card, say.
+      extra: text, bytes or what returns text, by path in the folder: a model
+        card, say.
 
     Raises:
       ValueError: naming the first leaf that was not written.
@@ -99,26 +103,23 @@ class Writer(NamedTuple):
     for key in self.entries:
       if key not in self.done:
         raise ValueError(f"{self.path!r}: {key!r} was not written")
-    texts: dict[str, Text] = dict(extra or {})
-    files = sorted({entry.file for entry in self.entries.values()})
-    if len(files) > 1:
-      placed = {k: os.path.basename(e.file) for k, e in self.entries.items()}
-      total = sum(entry.size for entry in self.entries.values())
-      index = {"metadata": {"total_size": total}, "weight_map": placed}
-      stem = os.path.basename(files[0]).rsplit("-", 3)[0]
-      texts[f"{stem}.safetensors.index.json"] = json.dumps(index, indent=1)
-    for name, text in texts.items():
+    for name, text in {**shards.indices(self.entries), **(extra or {})}.items():
       made = text() if callable(text) else text
-      with open(os.path.join(self.aside, name), "wb") as stream:
+      where = os.path.join(self.aside, name)
+      os.makedirs(os.path.dirname(where), exist_ok=True)
+      with open(where, "wb") as stream:
         stream.write(made if isinstance(made, bytes) else made.encode())
+    files = sorted({entry.file for entry in self.entries.values()})
     for file in files:
       _sync(file)
     os.remove(os.path.join(self.aside, JOURNAL))
+    os.remove(os.path.join(self.aside, LOCK))
     if self.path.endswith(".safetensors"):
       os.replace(files[0], self.path)
       shutil.rmtree(self.aside)
     else:
       os.rename(self.aside, self.path)
+    os.close(self.lock)
 
 
 def begin(
@@ -126,70 +127,52 @@ def begin(
   kinds: Mapping[str, tensor_files.Kind],
   shard_bytes: int = SHARD_BYTES,
   about: str = "",
-  stem: str = "model",
+  stem: shards.Stem = "model",
 ) -> Writer:
   """Lay out a checkpoint, or go on with one of the same plan.
 
   Args:
-    path: a new folder, or a new file that ends in `.safetensors`.
-    kinds: shape and dtype of each leaf by name, in file order.
-    shard_bytes: largest shard of a folder; a larger leaf has one of its own.
+    path, kinds, shard_bytes, stem: as in `shards.lay_out`.
     about: what the leaves are made from: only the same text is gone on with.
-    stem: what the files of a folder are named after.
 
   Raises:
-    ValueError: for a path that exists, no leaves, a dtype that safetensors does
-      not have, or too little room on the disk.
+    ValueError: as `shards.lay_out`; for a path that another process writes.
   """
-  path = os.path.abspath(path)
-  if os.path.lexists(path):
-    raise ValueError(f"{path!r} exists, expected a new path")
-  if not kinds:
-    raise ValueError(f"{path!r}: no leaves, expected at least one")
-  folder, name = os.path.split(path)
-  aside = os.path.join(folder, f".{name}.writing")
-  shards = _shards(
-    kinds, 2**62 if name.endswith(".safetensors") else shard_bytes
-  )
-  heads: dict[str, bytes] = {}
-  entries: dict[str, tensor_files.Entry] = {}
-  for number, keys in enumerate(shards):
-    file = os.path.join(aside, _shard_name(stem, number, len(shards)))
-    head, placed = tensor_files.lay_out(
-      {k: kinds[k] for k in keys}, file, FORMAT
-    )
-    heads[file] = head
-    entries |= placed
+  layout = shards.lay_out(path, kinds, shard_bytes, stem)
   plan = hashlib.sha256(about.encode())
-  for head in heads.values():
+  for head in layout.heads.values():
     plan.update(head)
-  done = _journal(aside, plan.hexdigest())
+  lock = _hold(layout.path, layout.aside)
+  done = _journal(layout.aside, plan.hexdigest())
   if done is None:
     done = set()
-    _create(path, aside, heads, entries, plan.hexdigest())
-  return Writer(path, aside, entries, done & set(entries))
+    _create(layout, plan.hexdigest())
+  entries = layout.entries
+  return Writer(layout.path, layout.aside, entries, done & set(entries), lock)
 
 
-def _shards(
-  kinds: Mapping[str, tensor_files.Kind], limit: int
-) -> list[list[str]]:
-  """Return the names that go into each shard, in order."""
-  shards: list[list[str]] = [[]]
-  filled = 0
-  for key, (shape, dtype) in kinds.items():
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if shards[-1] and filled + size > limit:
-      shards.append([])
-      filled = 0
-    shards[-1].append(key)
-    filled += size
-  return shards
+def _hold(path: str, aside: str) -> int:
+  """Make the working folder and lock it; return the file that has the lock.
 
-
-def _shard_name(stem: str, number: int, count: int) -> str:
-  if count == 1:
-    return f"{stem}.safetensors"
-  return f"{stem}-{number + 1:05d}-of-{count:05d}.safetensors"
+  Raises:
+    ValueError: when another process holds it, or has just finished.
+  """
+  os.makedirs(aside, exist_ok=True)
+  where = os.path.join(aside, LOCK)
+  file = os.open(where, os.O_RDWR | os.O_CREAT, 0o644)
+  try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:  # any other kind: a file system without locks
+    if error.errno in (errno.EACCES, errno.EAGAIN):
+      os.close(file)
+      raise ValueError(
+        f"{path!r} is being written by another process, expected one at a time"
+      ) from None
+  moved = not os.path.exists(where)
+  if moved or not os.path.samestat(os.stat(where), os.fstat(file)):
+    os.close(file)
+    raise ValueError(f"{path!r} exists, expected a new path")
+  return file
 
 
 def _journal(aside: str, plan: str) -> set[str] | None:
@@ -208,30 +191,22 @@ def _journal(aside: str, plan: str) -> set[str] | None:
   return {json.loads(line) for line in lines[1:]}
 
 
-def _create(
-  path: str,
-  aside: str,
-  heads: Mapping[str, bytes],
-  entries: Mapping[str, tensor_files.Entry],
-  plan: str,
-) -> None:
-  """Make the folder with every shard at its full size."""
-  shutil.rmtree(aside, ignore_errors=True)
-  os.makedirs(aside)
-  ends = {file: len(head) for file, head in heads.items()}
-  for entry in entries.values():
-    ends[entry.file] = max(ends[entry.file], entry.start + entry.size)
-  free = shutil.disk_usage(aside).free
-  if sum(ends.values()) > free:
-    shutil.rmtree(aside)
-    raise ValueError(
-      f"{path!r} needs {sum(ends.values())} bytes, but the disk has {free}"
-    )
-  for file, head in heads.items():
+def _create(layout: shards.Layout, plan: str) -> None:
+  """Fill the working folder with every shard at its full size."""
+  for name in os.listdir(layout.aside):
+    old = os.path.join(layout.aside, name)
+    if os.path.isdir(old):
+      shutil.rmtree(old)
+    elif name != LOCK:
+      os.remove(old)
+  shards.check_room(layout)
+  for file, end in layout.ends.items():
+    os.makedirs(os.path.dirname(file), exist_ok=True)
     with open(file, "wb") as stream:
-      stream.write(head)
-      stream.truncate(ends[file])
-  _append(os.path.join(aside, JOURNAL), json.dumps({"plan": plan}) + "\n")
+      stream.write(layout.heads[file])
+      stream.truncate(end)
+  journal = os.path.join(layout.aside, JOURNAL)
+  _append(journal, json.dumps({"plan": plan}) + "\n")
 
 
 def _write_at(path: str, place: int, view: memoryview) -> None:

@@ -52,7 +52,7 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
     ValueError: naming the model, leaf, parameter or key that cannot be
       honoured, before anything is read but headers.
   """
-  opened = {name: models.open_model(name) for name in _names(config)}
+  opened = {name: models.open_model(name) for name in schema.models(config)}
   shared = None
   if config.tokenizer is not None:
     opened, shared = models.align(opened, config.tokenizer, config.base)
@@ -82,15 +82,6 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
   told = out or (floats.pop() if len(floats) == 1 else None)
   files = outputs.files(config, opened, shared, depth, told, tokenizer)
   return Job(parts, files, out, opened, notes)
-
-
-def _names(config: schema.Config) -> list[str]:
-  """Return the models, the base first where there is one."""
-  found = [config.base] if config.base else []
-  for module in config.modules.values():
-    for one in module.slices:
-      found += [source.model for source in one.sources]
-  return list(dict.fromkeys(found))
 
 
 def _leaves_of(

@@ -21,7 +21,7 @@ def card(parents: Mapping[str, str], config: str, command: str) -> str:
   """Return a README.md for the merged model.
 
   Args:
-    parents: sha256 by the path of each file of weights.
+    parents: sha256 of each file of weights, which the configuration names.
     config: the configuration, as text.
     command: that made it.
   """
@@ -56,17 +56,19 @@ Python {platform.python_version()}, {versions}.
 """
 
 
-def hashes(paths: list[str]) -> dict[str, str]:
-  """Return the sha256 of files; each is read once, and again when it changes.
+def hashes(paths: Mapping[str, str]) -> dict[str, str]:
+  """Return the sha256 of files by what they are called.
+
+  Each is read once, and again when it changes.
 
   The cache of Hugging Face names files by their sha256, which is taken as it
   is; other hashes are kept in the user's cache folder.
   """
   found = {}
-  for path in paths:
+  for called, path in paths.items():
     name = os.path.basename(os.path.realpath(path))
     is_blob = len(name) == 64 and "/blobs/" in os.path.realpath(path)
-    found[path] = name if is_blob else _remembered(path)
+    found[called] = name if is_blob else _remembered(path)
   return found
 
 

@@ -1,7 +1,7 @@
 """`weightspace-merge CONFIG.yml OUT_DIR`: a merge from a configuration file.
 
->>> size("4GB"), size("1.5 MiB")
-(4000000000, 1572864)
+>>> size("4GB"), size("1.5 MiB"), size("200kB")
+(4000000000, 1572864, 200000)
 """
 
 import argparse
@@ -13,8 +13,7 @@ from typing import Any
 
 from weightspace.hosts import startup
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+UNITS = ("", "K", "M", "G", "T")
 FAILED, INTERRUPTED = 1, 130  # exit codes
 SHARD = 5 * 10**9  # bytes
 
@@ -108,10 +107,11 @@ def size(text: str) -> int:
   Raises:
     argparse.ArgumentTypeError: for text of another form.
   """
-  found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]i?)?B?\s*", text)
-  if not found:
+  found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kKMGT]?)(i?)B?\s*", text)
+  if not found or (found[3] and not found[2]):
     raise argparse.ArgumentTypeError(f"{text!r}, expected a size such as 4GB")
-  return int(float(found[1]) * (UNITS | BINARY)[found[2] or ""])
+  thousand = 2**10 if found[3] else 10**3
+  return int(float(found[1]) * thousand ** UNITS.index(found[2].upper()))
 
 
 def axes(text: str) -> dict[str, int]:

@@ -47,14 +47,12 @@ def text(plan: Plan, job: Job) -> str:
   return "\n".join(lines)
 
 
-def parents(job: Job) -> list[str]:
-  """Return the files of weights that are merged."""
-  found: dict[str, None] = {}
-  for model in job.models.values():
-    folders = [model.folder, *filter(None, [model.adapter])]
-    for folder in folders:
-      found |= dict.fromkeys(references.weights(folder))
-  return [path for path in found if os.path.isfile(path)]
+def parents(job: Job) -> dict[str, str]:
+  """Return the files of weights that are merged, by how they are called."""
+  found: dict[str, str] = {}
+  for reference in job.models:
+    found |= references.parents(reference)
+  return found
 
 
 def about(job: Job, config: str) -> str:
@@ -63,7 +61,7 @@ def about(job: Job, config: str) -> str:
   for name, made in job.files.items():
     digest.update(name.encode())
     digest.update(made if isinstance(made, bytes) else made.encode())
-  states = [os.stat(path) for path in parents(job)]
+  states = [os.stat(path) for path in parents(job).values()]
   sizes = [[state.st_size, state.st_mtime_ns] for state in states]
   return f"{digest.hexdigest()}{json.dumps(sizes)}"
 

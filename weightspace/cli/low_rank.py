@@ -10,7 +10,7 @@ a folder of peft.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from weightspace.checkpoints import readers, writers
@@ -20,7 +20,7 @@ from weightspace.merge.files import reversible
 
 RECIPES = ("rmm", "reconstruct")
 RECORD = "adapters.json"  # the settings of each, beside the basis
-Card = Callable[[], str]
+Extra = Mapping[str, writers.Text]
 
 
 def asked(found: Any) -> bool:
@@ -28,19 +28,21 @@ def asked(found: Any) -> bool:
   return isinstance(found, Mapping) and found.get("recipe") in RECIPES
 
 
-def parents(found: Mapping[str, Any]) -> list[str]:
-  """Return the files of weights that are read."""
-  folders = [references.folder(name) for name in _names(schema.parse(found))]
-  return [path for folder in folders for path in references.weights(folder)]
+def parents(found: Mapping[str, Any]) -> dict[str, str]:
+  """Return the files of weights that are read, by how they are called."""
+  names = _names(schema.parse(found))
+  return {n: p for name in names for n, p in references.parents(name).items()}
 
 
-def execute(found: Mapping[str, Any], output: str, card: Card) -> None:
+def execute(
+  found: Mapping[str, Any], output: str, extra: Mapping[str, writers.Text]
+) -> None:
   """Write a basis of adapters, or an adapter of a basis.
 
   Args:
     found: the configuration.
     output: a new folder.
-    card: returns the model card.
+    extra: further files by name: the model card.
 
   Raises:
     ValueError: naming a key or parameter that has no place here, what is no
@@ -55,9 +57,9 @@ def execute(found: Mapping[str, Any], output: str, card: Card) -> None:
       )
   folders = [references.folder(name) for name in _names(config)]
   if config.method == "rmm":
-    _compress(config, folders, output, card)
+    _compress(config, folders, output, extra)
   else:
-    _reconstruct(config, folders, output, card)
+    _reconstruct(config, folders, output, extra)
 
 
 def _names(config: schema.Config) -> list[str]:
@@ -92,7 +94,7 @@ def _numbers(config: schema.Config, known: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _compress(
-  config: schema.Config, folders: list[str], output: str, card: Card
+  config: schema.Config, folders: list[str], output: str, beside: Extra
 ) -> None:
   numbers = _numbers(config, ("basis", "scope"))
   opened = [adapters.opened(folder) for folder in folders]
@@ -100,14 +102,14 @@ def _compress(
     {"model": name, "settings": told}
     for name, (told, _) in zip(_names(config), opened)
   ]
-  extra: dict[str, writers.Text] = {"README.md": card}
+  extra = dict(beside)
   extra[RECORD] = json.dumps(record, indent=1) + "\n"
   inputs = [file for _, file in opened]
   reversible.compress(inputs, output, extra=extra, **numbers)
 
 
 def _reconstruct(
-  config: schema.Config, folders: list[str], output: str, card: Card
+  config: schema.Config, folders: list[str], output: str, beside: Extra
 ) -> None:
   model = _numbers(config, ("model",))["model"]
   if len(folders) != 1:
@@ -121,6 +123,6 @@ def _reconstruct(
     record = json.load(stream)
   kept = readers.open(folders[0])
   told = record[model]["settings"] if 0 <= model < len(record) else {}
-  extra: dict[str, writers.Text] = {"README.md": card}
+  extra = dict(beside)
   extra[adapters.SETTINGS] = json.dumps(told, indent=1) + "\n"
   reversible.restore(kept, model, output, extra=extra)

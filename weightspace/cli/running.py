@@ -8,7 +8,6 @@ ValueError: --report: not with --mesh
 import argparse
 import concurrent.futures
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,8 @@ import absl.logging
 import jax
 import yaml
 
-from weightspace.cli import building, card, estimates, low_rank
+from weightspace.checkpoints import places, shards
+from weightspace.cli import building, card, estimates, finished, low_rank
 from weightspace.cli.config import schema
 from weightspace.merge.files import meshes, streaming, work_items
 
@@ -39,13 +39,19 @@ def execute(
   Raises:
     ValueError: as `building.build` and `merge.stream_parts`.
   """
+  made_from = finished.digest(found, text, options)
+  if finished.is_done(options.output, made_from) and not options.dry_run:
+    print(f"done: {os.path.abspath(options.output)} is this merge already")
+    return 0
+  record = finished.record(made_from)
   if low_rank.asked(found):
-    return _low_rank(found, text, command, options)
+    return _low_rank(found, text, command, options, record)
   key, done = jax.random.key(options.seed), lambda: None
   if isinstance(found, Mapping) and "search" in found:
     found, text, done = _searched(found, options, key)
   config = schema.parse(found)
   job = building.build(config, not options.no_copy_tokenizer)
+  job = job._replace(files={**job.files, **record})
   for note in job.notes:
     print(f"note: {note}", file=sys.stderr)
   if options.mesh and not options.dry_run:
@@ -56,6 +62,8 @@ def execute(
       job.parts, max_memory=memory, key=key, dtype=job.dtype
     )
     if options.dry_run:
+      if not os.path.lexists(options.output):
+        shards.lay_out(options.output, plan.kinds, options.shard_size)
       print(estimates.text(plan, job))
       return 0
     _stream(job, plan.read, text, command, options, key)
@@ -101,8 +109,6 @@ def _searched(
 
   if jax.process_count() > 1:
     raise ValueError("search: several processes, expected one")
-  if os.path.lexists(options.output):
-    raise ValueError(f"{options.output!r} exists, expected a new path")
   outcome = searching.settled(found, options.output, key, options.dry_run)
   print(outcome.said)
   text = f"# {outcome.said}\n{yaml.safe_dump(outcome.config)}"
@@ -114,6 +120,7 @@ def _low_rank(
   text: str,
   command: str,
   options: argparse.Namespace,
+  record: Mapping[str, str],
 ) -> int:
   """Keep adapters as adapters; return the exit code."""
   apart = ("mesh", "distributed", "report", "dry_run")
@@ -122,7 +129,7 @@ def _low_rank(
   def made() -> str:
     return card.card(card.hashes(low_rank.parents(found)), text, command)
 
-  low_rank.execute(found, options.output, made)
+  low_rank.execute(found, options.output, {**record, "README.md": made})
   print(f"wrote {os.path.abspath(options.output)}")
   return 0
 
@@ -146,7 +153,8 @@ def _on_mesh(
   if jax.process_index() == 0:
     made = card.card(card.hashes(estimates.parents(job)), text, command)
     for name, one in (dict(job.files) | {"README.md": made}).items():
-      path = pathlib.Path(options.output, name)
+      path = places.place(options.output) / name
+      path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(one if isinstance(one, bytes) else one.encode())
 
 

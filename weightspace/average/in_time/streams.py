@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
+from weightspace.hosts import concrete
 from weightspace.types import Fold, Params, State
 
 
@@ -124,7 +125,8 @@ def run(fold: Fold, models: Iterable[Any]) -> Any:
     models: trees of one structure, or paths of checkpoints, in order.
 
   Returns:
-    The value of the fold.
+    The value of the fold.  Where leaves of the first model are NumPy's of 64
+    bits, which JAX would shorten, they keep them and come back as NumPy's.
 
   Raises:
     ValueError: for no models, a model unlike the first (naming it and the first
@@ -144,14 +146,25 @@ def run(fold: Fold, models: Iterable[Any]) -> Any:
     params = _load(given)
     if first is None:
       first = jax.eval_shape(lambda x: x, jax.tree.map(jnp.asarray, params))
-      # A copy: the state's memory is given away, the caller's is not.
-      state = jax.tree.map(jnp.copy, fold.init(params))
+      widths = jax.tree.map(lambda x: concrete.wide(x) and x.dtype, params)
+      long = any(jax.tree.leaves(widths))
     trees.check_same(first, params, f"model {index}")
     trees.check_finite(params, f"model {index}")
-    state = update(state, params)
+    with concrete.in_bits(long):
+      params = jax.tree.map(_widened, widths, params) if long else params
+      # A copy: the state's memory is given away, the caller's is not.
+      state = state if index else jax.tree.map(jnp.copy, fold.init(params))
+      state = update(state, params)
   if first is None:
     raise ValueError("run: no models, expected at least one")
-  return fold.value(state)
+  with concrete.in_bits(long):
+    value = fold.value(state)
+  return concrete.as_numpy(value) if long else value
+
+
+def _widened(width: Any, leaf: Any) -> Any:
+  """Return a leaf with the 64 bits that the first model's has."""
+  return np.asarray(leaf, width) if width else leaf
 
 
 def _load(model: Any) -> Params:

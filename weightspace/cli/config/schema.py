@@ -100,6 +100,15 @@ def parse(found: Any) -> Config:
   return _with_base(config)
 
 
+def models(config: Config) -> list[str]:
+  """Return the models of a configuration, the base first where there is one."""
+  found = [config.base] if config.base else []
+  for module in config.modules.values():
+    for one in module.slices:
+      found += [source.model for source in one.sources]
+  return list(dict.fromkeys(found))
+
+
 def _with_base(config: Config) -> Config:
   """Name the base in each slice; it is a source of whole models, too."""
   modules = {}

@@ -11,6 +11,10 @@ import json
 import os
 from typing import Any
 
+from weightspace.checkpoints import places, readers
+
+FILE = ".safetensors"
+
 
 def split(reference: str) -> tuple[str, str | None]:
   """Return a model and its adapter; a path that exists is never split."""
@@ -26,14 +30,11 @@ def folder(reference: str) -> str:
   Raises:
     ValueError: naming a model that is neither a path nor in the cache.
   """
-  if os.path.exists(reference):
-    return os.path.abspath(reference)
+  if os.path.exists(reference) or places.is_remote(reference):
+    return places.absolute(reference)
   name, _, revision = reference.partition("@")
   if revision and os.path.exists(name):
-    raise ValueError(
-      f"{reference!r}: a revision of a local folder, expected a name in the"
-      " cache"
-    )
+    return os.path.abspath(reference)  # a step of a run, or nothing
   cached = os.path.join(_cache(), "models--" + name.replace("/", "--"))
   ref = os.path.join(cached, "refs", revision or "main")
   if os.path.isfile(ref):
@@ -87,9 +88,25 @@ def files(path: str, names: tuple[str, ...]) -> dict[str, str | bytes]:
   return found
 
 
+def parents(reference: str) -> dict[str, str]:
+  """Return the files of weights of a model and its adapter.
+
+  Returns:
+    {the file under the model's name as it is written: its path}.
+  """
+  found = {}
+  for name in filter(None, split(reference)):
+    where = folder(name)
+    for path in weights(where):
+      inner = os.path.relpath(path, where)
+      found[name if inner == "." else f"{name}/{inner}"] = path
+  return {shown: path for shown, path in found.items() if os.path.isfile(path)}
+
+
 def weights(path: str) -> list[str]:
   """Return the files that hold the weights at a path."""
   if not os.path.isdir(path):
     return [path]
-  names = sorted(os.listdir(path))
-  return [os.path.join(path, n) for n in names if n.endswith(".safetensors")]
+  chosen = readers.weight_files(path)
+  names = chosen or [n for n in sorted(os.listdir(path)) if n.endswith(FILE)]
+  return [os.path.join(path, n) for n in names if n.endswith(FILE)]

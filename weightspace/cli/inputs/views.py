@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from weightspace import trees
 from weightspace.checkpoints import readers
+from weightspace.hosts import concrete
 
 
 def view(
@@ -36,6 +38,24 @@ def view(
 
   def load(name: str, index: Any) -> Any:
     leaf = reader.read(names[name], index)
-    return leaf.astype(kinds[name][1], copy=False)
+    dtype = kinds[name][1]
+    if leaf.dtype == dtype:
+      return leaf
+    with np.errstate(over="ignore"):
+      cast = leaf.astype(dtype)
+    if trees.inexact(leaf) and not concrete.all_below(cast, np.inf):
+      _check_range(reader.path, name, leaf, cast)
+    return cast
 
   return readers.Reader(reader.path, kinds, load)
+
+
+def _check_range(
+  path: str, name: str, leaf: np.ndarray, cast: np.ndarray
+) -> None:
+  """Refuse finite numbers that a dtype has no room for."""
+  lost = np.isfinite(leaf) & ~np.isfinite(cast)
+  if lost.any():
+    raise ValueError(
+      f"{path!r}: {name!r} holds {leaf[lost][0]}, too large for {cast.dtype}"
+    )

@@ -44,10 +44,7 @@ def through(
   known: tuple[Any, ...] = (),
 ) -> jax.Array:
   """Run a leaf through steps; the i-th uses `measured[i]` and `known[i]`."""
-  x, at = (
-    jax.tree.map(leaves.widen, leaf),
-    at._replace(base=leaves.widen(at.base)),
-  )
+  x, at = leaves.widened(leaf), at._replace(base=leaves.widen(at.base))
   for index, step in enumerate(chained):
     value = measured[index] if index < len(measured) else None
     at = at._replace(measured=value, local=None)
@@ -171,7 +168,12 @@ def finish(
     bad = _nan_somewhere(leaf, at.base)
     bad = bad if bad.ndim == x.ndim else bad[None]
     x = jnp.where(bad, jnp.nan, x)
-  return x.astype(jnp.result_type(leaves.example(leaf)))
+  like = leaves.example(leaf)
+  if leaves.is_complex(like):
+    reduces = any(step.reduces for step in chained)
+    one = like.shape if isinstance(leaf, tuple) else like.shape[1:]
+    x = leaves.paired(x, one if reduces else (len(x), *one))
+  return x.astype(jnp.result_type(like))
 
 
 def _nan_somewhere(leaf: leaves.Leaf, base: Any) -> jax.Array:

@@ -59,11 +59,37 @@ def entrywise(step: steps.Step) -> bool:
   return step.entrywise or isinstance(step.local, tuple)
 
 
-def widen(x: Any) -> Any:
-  """Return numbers in the dtype that sums are kept in."""
+def widen(x: Any, models: int = 0) -> Any:
+  """Return numbers in the dtype that sums are kept in.
+
+  Complex ones are two real numbers each, in a line: a method asks which numbers
+  are large, or of one sign.  Of a Stack the first axis, its `models`, stays.
+  """
   if x is None or not trees.inexact(x):
     return x
-  return jnp.asarray(x).astype(trees.accumulator(jnp.result_type(x)))
+  x = jnp.asarray(x)
+  if is_complex(x):
+    parts = jnp.stack([x.real, x.imag], -1)
+    return parts.reshape(*x.shape[:models], -1)
+  return x.astype(trees.accumulator(x.dtype))
+
+
+def widened(leaf: Leaf) -> Leaf:
+  """Return all models of a leaf in the dtype that sums are kept in."""
+  if isinstance(leaf, tuple):
+    return tuple(widen(one) for one in leaf)
+  return widen(leaf, models=1)
+
+
+def is_complex(x: Any) -> bool:
+  """Tell whether the numbers of a leaf are complex."""
+  return jnp.issubdtype(jnp.result_type(x), jnp.complexfloating)
+
+
+def paired(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Return complex numbers of a shape from their parts in a line."""
+  parts = x.reshape(*shape, 2)
+  return jax.lax.complex(parts[..., 0], parts[..., 1])
 
 
 def edited(step: steps.Step, x: Leaf, at: steps.At) -> Leaf:
@@ -94,6 +120,7 @@ def divides(
   return (
     isinstance(leaf, tuple)
     and trees.inexact(leaf[0])
+    and not is_complex(leaf[0])
     and leaf[0].size >= 2 * size
     and all(map(entrywise, chained))
     and not at.given

@@ -132,7 +132,8 @@ def run(
     **statistics: what else the recipe needs, by name.
 
   Returns:
-    Params.
+    Params.  Leaves that are NumPy's in all models and have 64 bits, which JAX
+    would shorten, keep them and come back as NumPy's.
 
   Raises:
     ValueError: naming the first path, model or input that does not fit.
@@ -143,6 +144,20 @@ def run(
   """
   recipe = check(recipe, "run")
   models = trees.as_models(models, "run")
+  wide = trees.keeps_bits(models, base)
+  with concrete.in_bits(wide):
+    merged = _run(recipe, models, base, key, statistics)
+  return concrete.as_numpy(merged) if wide else merged
+
+
+def _run(
+  recipe: Recipe,
+  models: Sequence[Params],
+  base: Params | None,
+  key: Key | None,
+  statistics: dict[str, Any],
+) -> Params:
+  """Merge models leaf by leaf, in JAX's dtypes."""
   count = len(models)
   like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
   sources = contexts.check_given(

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.merge.core import engine, steps
+from weightspace.checkpoints.tensor_files import Kind
+from weightspace.merge.core import engine, leaves, steps
+from weightspace.merge.files import masks
 
 TOGETHER = 2**23  # entries of all models that are merged at once
 
@@ -38,6 +40,17 @@ class Arrays(NamedTuple):
   models: list[np.ndarray]
   base: np.ndarray | None
   given: dict[str, np.ndarray]
+  held: masks.Held | None = None  # entries that no recipe is to see
+
+
+def merges(kind: Kind) -> bool:
+  """Tell whether leaves of a shape and dtype are merged, or the first's copied.
+
+  >>> merges(((2,), np.dtype("int64"))), merges(((0, 3), np.dtype("float32")))
+  (False, False)
+  """
+  shape, dtype = kind
+  return bool(jnp.issubdtype(dtype, jnp.inexact)) and 0 not in shape
 
 
 def divides(chained: engine.Chain) -> bool:
@@ -95,12 +108,13 @@ def cut(
   """
   shape, dtype = part.inputs[0].kinds[path]
   models, chained = range(len(part.inputs)), engine.at_path(bound, path)
-  if not jnp.issubdtype(dtype, jnp.inexact):  # copied from the first model
+  if not merges((shape, dtype)):
     return [Piece(path, range(1), None, 0, True)]
   total = shape[0] if shape else 1
   row = math.prod(shape[1:])
   one = need_bytes(row, dtype.itemsize, len(models), folds(chained))
   divisible = divides(chained) and not part.given
+  divisible = divisible and not leaves.is_complex(np.empty(0, dtype))
   rows = total
   if divisible and row:
     rows = min(total, max(1, TOGETHER // (row * len(models))))
@@ -135,32 +149,37 @@ def _equal(total: int, rows: int) -> int:
 
 
 def whole_leaves(part: Any, paths: Iterable[str]) -> list[Piece]:
-  """Return each floating leaf as one piece with all its models."""
+  """Return each leaf that is merged as one piece with all its models."""
   models = range(len(part.inputs))
   return [
     Piece(path, models, None, 0, True)
     for path in paths
-    if jnp.issubdtype(part.inputs[0].dtype(path), jnp.inexact)
+    if merges(part.inputs[0].kinds[path])
   ]
 
 
 def load(part: Any) -> Callable[[Piece], Arrays]:
   """Return the function that reads a piece from its files.
 
-  It raises a ValueError that names file and tensor where there is a NaN.
+  It raises a ValueError that names file and tensor where there is a NaN, or an
+  infinity in some models only.
   """
 
   def read(piece: Piece) -> Arrays:
     path, rows = piece.path, piece.rows
+    sources = [part.inputs[m] for m in piece.models]
+    models = [reader.read(path, rows) for reader in sources]
+    if not merges(part.inputs[0].kinds[path]):
+      return Arrays(models, None, {})
     base = part.base.read(path, rows) if part.base else None
     given = {n: _given(group, path) for n, group in part.given.items()}
-    models = [part.inputs[m].read(path, rows) for m in piece.models]
-    sources = [part.inputs[m] for m in piece.models]
-    _check(path, zip(sources, models))
-    if base is not None:
-      _check(path, [(part.base, base)])
+    every = [*zip(sources, models), *([(part.base, base)] if part.base else [])]
+    held = None
+    if not all(masks.plain(array) for _, array in every):
+      _check(path, every)
+      held, models, base = masks.take(path, models, base)
     _check(path, [(part.given[name][0], x) for name, x in given.items()])
-    return Arrays(models, base, given)
+    return Arrays(models, base, given, held)
 
   return read
 
@@ -193,23 +212,34 @@ def leaf(arrays: Arrays) -> tuple[jax.Array, ...]:
 
 
 def merge(
+  path: str,
   chained: engine.Chain,
   arrays: Arrays,
   at: steps.At,
   seen: tuple[Any, ...],
+  *,
   dtype: np.dtype,
-) -> jax.Array:
+) -> np.ndarray:
   """Merge a piece.
 
   Args:
+    path: of the leaf.
     chained: the leaf's steps.
     arrays: as `load` read them.
     at: the leaf's context, with the base and where the piece begins.
     seen: what each step has measured.
     dtype: of the merged leaf, which is rounded once.
+
+  Raises:
+    ValueError: naming the leaf, where numbers become infinite or none.
   """
+  if not merges((arrays.models[0].shape, arrays.models[0].dtype)):
+    return arrays.models[0].astype(dtype, copy=False)
   x = leaf(arrays)
   if x[0].dtype != dtype:
     x = tuple(one.astype(trees.accumulator(one.dtype)) for one in x)
   known = engine.look(chained, x, at, seen)
-  return engine.finish_marked(chained, x, at, seen, known).astype(dtype)
+  merged = engine.finish_marked(chained, x, at, seen, known).astype(dtype)
+  made = np.asarray(merged)
+  masks.check(path, made)
+  return masks.put(arrays.held, made)

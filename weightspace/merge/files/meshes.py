@@ -21,21 +21,22 @@ a shard is in one place.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
-from weightspace.checkpoints import tree_json
+from weightspace.checkpoints import places, tree_json
 from weightspace.checkpoints.readers import PathLike, Reader
+from weightspace.hosts import concrete
 from weightspace.merge.core.recipe import Recipe
-from weightspace.merge.files import work_items
+from weightspace.merge.files import mesh_programs, work_items
 from weightspace.types import Key
 
 Spec = Callable[[str, tuple[int, ...]], jax.sharding.PartitionSpec]
+FLOATING = jnp.floating
 MODELS = "model"  # the mesh axis that models are laid out over, if there is one
 
 
@@ -100,23 +101,49 @@ def parts_on_mesh(
   Raises:
     ValueError: as `on_mesh`.
   """
-  if os.path.lexists(output):
+  if places.place(places.absolute(output)).exists():
     raise ValueError(f"{os.fspath(output)!r} exists, expected a new path")
   work_items.plan(parts, key=key, dtype=dtype)  # refuses what does not fit
-  place = spec or _longest(mesh)
+  with concrete.in_bits(any(map(concrete.wide, _examples(parts, dtype)))):
+    merged = _merged(parts, mesh, spec or _longest(mesh), key, dtype)
+    _save(output, merged)
+
+
+def _examples(
+  parts: Sequence[work_items.Part], dtype: Any
+) -> Iterator[np.ndarray]:
+  """Yield an empty array of each dtype that is read or written."""
+  for part in parts:
+    for _, kind in part.inputs[0].kinds.values():
+      yield np.empty(0, kind)
+  if dtype is not None:
+    yield np.empty(0, dtype)
+
+
+def _merged(
+  parts: Sequence[work_items.Part],
+  mesh: jax.sharding.Mesh,
+  place: Spec,
+  key: Key | None,
+  dtype: Any,
+) -> dict[str, jax.Array]:
+  """Read and merge all parts, each process its shards."""
   merged: dict[str, jax.Array] = {}
   for part in parts:
     stack = _stacked(part.inputs, mesh, place)
     trees_given = {n: _placed(r[0], mesh, place) for n, r in part.given.items()}
     if part.base:
       trees_given["base"] = _placed(part.base, mesh, place)
-    bad, found = _merge(part.recipe, stack, trees_given, key, dtype)
+    bad, found = mesh_programs.merge(
+      part.recipe, stack, trees_given, key, dtype
+    )
     for name, nans in bad.items():
       for path, nan in nans.items():
         if nan:
-          raise ValueError(f"{name}: NaN in {path!r}, expected numbers")
+          what = "inf or NaN of numbers" if name == "merged" else "NaN"
+          raise ValueError(f"{name}: {what} in {path!r}, expected numbers")
     merged |= found
-  _save(output, merged)
+  return merged
 
 
 def _longest(mesh: jax.sharding.Mesh) -> Spec:
@@ -176,44 +203,9 @@ def _placed(
   return {path: read(path) for path in reader.keys()}
 
 
-def _merge(
-  recipe: Recipe,
-  stack: Any,
-  given: Mapping[str, Any],
-  key: Key | None,
-  dtype: Any,
-) -> tuple[dict[str, dict[str, bool]], Any]:
-  """Run the recipe as one program; say also where there is a NaN."""
-
-  def has_nan(tree: Any) -> Any:
-    return {
-      path: jnp.isnan(x).any() for path, x in tree.items() if trees.inexact(x)
-    }
-
-  def cast(tree: Any, to: Any) -> Any:
-    return {
-      p: x.astype(to(x)) if trees.inexact(x) else x for p, x in tree.items()
-    }
-
-  @jax.jit
-  def program(stack: Any, given: Any, key: Any) -> Any:
-    nans = {n: has_nan(t) for n, t in ({"inputs": stack} | given).items()}
-    if dtype is None:
-      return nans, recipe(stack, key=key, **given)
-    wide = {n: cast(t, _wide) if n == "base" else t for n, t in given.items()}
-    merged = recipe(cast(stack, _wide), key=key, **wide)
-    return nans, cast(merged, lambda x: dtype)  # rounded once
-
-  found, merged = program(stack, dict(given), key)
-  return jax.tree.map(bool, found), merged
-
-
-def _wide(x: jax.Array) -> Any:
-  return trees.accumulator(x.dtype)
-
-
 def _save(output: PathLike, merged: dict[str, jax.Array]) -> None:
   import orbax.checkpoint as ocp
 
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(os.path.abspath(output), tree_json.nest(merged))
+    where = places.place(places.absolute(output))
+    checkpointer.save(where, tree_json.nest(merged))

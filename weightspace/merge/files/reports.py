@@ -11,7 +11,7 @@ numbers of models are reported apart.
 ...   leaf = np.array(values, np.float32)
 ...   return readers.Reader(name, kinds, lambda key, index: leaf)
 >>> inputs = reader("a", 4, 1), reader("b", 2, -3)
->>> part = tasks.Part(ws.merge.ties(0.5), inputs, reader("base", 0, 0))
+>>> part = work_items.Part(ws.merge.ties(0.5), inputs, reader("base", 0, 0))
 >>> reports([part])[2].total["kept"]
 0.5
 """

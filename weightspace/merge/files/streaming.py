@@ -27,6 +27,7 @@ import numpy as np
 
 from weightspace.checkpoints import writers
 from weightspace.checkpoints.readers import PathLike, Reader
+from weightspace.hosts import concrete
 from weightspace.merge.core import engine
 from weightspace.merge.core.recipe import Recipe
 from weightspace.merge.files import memory_slices, pipes, work_items
@@ -114,11 +115,12 @@ def stream_parts(
     output, work.kinds, shard_bytes, about + work_items.fingerprint(parts, key)
   )
   counter = pipes.Counter(work.read, progress)
-  for task in work.tasks:
-    left = [path for path in task.ats if path not in writer.done]
-    if left:
-      measured = _measure(task, counter)
-      _merge(task, left, measured, writer, max_memory, counter)
+  with concrete.in_bits(work.wide):
+    for task in work.tasks:
+      left = [path for path in task.ats if path not in writer.done]
+      if left:
+        measured = _measure(task, counter)
+        _merge(task, left, measured, writer, max_memory, counter)
   writer.finish(extra)
 
 
@@ -162,13 +164,8 @@ def _merge(
       at = memory_slices.placed(task.ats[piece.path], arrays)
       at = at._replace(start=np.uint32(piece.start % 2**32))
       seen = engine.measured_at(chained, measured)
+      path = piece.path
       merged = memory_slices.merge(
-        chained, arrays, at, seen, task.out[piece.path]
+        path, chained, arrays, at, seen, dtype=task.out[path]
       )
-      write(
-        writer.write_rows,
-        piece.path,
-        np.asarray(merged),
-        piece.rows,
-        piece.ends,
-      )
+      write(writer.write_rows, path, merged, piece.rows, piece.ends)

@@ -20,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
-from weightspace.checkpoints import readers, tensor_files
+from weightspace.checkpoints import places, readers, tensor_files
 from weightspace.checkpoints.readers import PathLike, Reader
+from weightspace.hosts import concrete
 from weightspace.merge.core import contexts, engine, steps
 from weightspace.merge.core.recipe import Recipe
 from weightspace.merge.files import digests, memory_slices
@@ -65,6 +66,20 @@ class Plan(NamedTuple):
   written: int  # bytes
   passes: int
   peak: int  # bytes held at once, estimated from above
+
+  @property
+  def wide(self) -> bool:
+    """Whether a leaf is merged in 64 bits."""
+    merged = [
+      (task.part.inputs[0].kinds[path], self.kinds[path])
+      for task in self.tasks
+      for path in task.ats
+    ]
+    return any(
+      memory_slices.merges(read) and concrete.wide(np.empty(0, dtype))
+      for read, written in merged
+      for dtype in (read[1], written[1])
+    )
 
 
 def plan(
@@ -141,10 +156,14 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
   bound = contexts.bind(part.recipe.steps, like)
   ats = contexts.leaf_contexts(like, None, key, {})
   out = {
-    path: np.dtype(dtype) if dtype and trees.inexact(leaf) else leaf.dtype
+    path: np.dtype(dtype) if dtype and _floating(leaf) else leaf.dtype
     for path, leaf in one.items()
   }
   return Task(part, bound, ats, out)
+
+
+def _floating(leaf: Any) -> bool:
+  return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def _check_inputs(part: Part) -> None:
@@ -187,6 +206,8 @@ def fingerprint(parts: Sequence[Part], key: Key | None) -> str:
 
 def state(reader: Reader) -> list[Any]:
   """Return the path of a checkpoint with the sizes and times of its files."""
+  if places.is_remote(reader.path):
+    return [reader.path]
   paths = [reader.path]
   if os.path.isdir(reader.path):
     names = sorted(os.listdir(reader.path))
