@@ -1,0 +1,1 @@
+"""Weights as data, data from weights: studies of `ws.generate` and AdamP."""
