@@ -79,8 +79,27 @@ def _inexact(dtype: Any) -> bool:
 
 def accumulator(dtype: Any) -> Any:
   """Return the dtype that sums of `dtype` are kept in: float32 or wider."""
-  narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-  return jnp.float32 if narrow else jnp.dtype(dtype)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    return dtype
+  return jnp.float32 if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def widened(tree: Any) -> Any:
+  """Return a tree with its floating leaves in float32 or wider.
+
+  Points between models are not rounded to the few bits that models are kept in:
+  what is looked for there may be smaller.
+
+  >>> widened({"w": jnp.ones(1, jnp.bfloat16), "n": 3})["w"].dtype
+  dtype('float32')
+  """
+
+  def leaf(x: Any) -> Any:
+    dtype = _kind(x)[1]
+    least = accumulator(dtype)
+    return x if least == dtype else jnp.asarray(x).astype(least)
+
+  return jax.tree.map(leaf, tree)
 
 
 def concrete(*trees: Any) -> bool:

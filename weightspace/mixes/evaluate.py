@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, trees
+from weightspace import closures, means, trees
 from weightspace.hosts import multihost
 from weightspace.mixes import plans
 from weightspace.types import Data, Score, Stack, Weights
@@ -45,8 +45,8 @@ def evaluate_mixes(
       arrays (one per layer or leaf).
     score: `score(params, data)`, one number or one per example [N].  With [N]
       each example must be scored by itself; blocks of examples are then scored
-      apart and averaged exactly.  Pass the same function object again to reuse
-      the compiled program.
+      apart and averaged exactly.  The compiled program is kept by the function
+      and the values that it closes over.
     data: a pytree of arrays, [N, ...] where the score is per example.
     per_example: return [K, N] instead of the mean over examples.
     max_memory: bytes that the values in flight may take, approximately.
@@ -68,7 +68,7 @@ def evaluate_mixes(
   https://arxiv.org/abs/2203.05482.
   """
   trees.check_finite(stack, "evaluate_mixes", stacked=True)
-  weights = check_mixes(stack, weights)
+  weights, score = check_mixes(stack, weights), closures.fixed(score)
   if mesh is None:
     values = scores(stack, weights, score, data, max_memory)
   else:
@@ -89,6 +89,7 @@ def scores(
   max_memory: int = plans.MEMORY,
 ) -> jax.Array:
   """Return [K], or [K, N] for a score per example, of checked models."""
+  score = closures.fixed(score)
   made = plans.plan(stack, weights, score, data, max_memory)
   return _evaluate(stack, weights, data, score, made)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import mixes, trees
+from weightspace import closures, mixes, trees
 from weightspace.losses import objectives
 from weightspace.paths import barriers
 from weightspace.paths.barriers import Barrier, summarise
@@ -110,7 +110,9 @@ def along(
   Args:
     path: any `path(t) -> Params`; mixes of models share their first layer.
     ts: [T] places; a line goes on straight outside [0, 1].
-    loss: `loss(params, data)`, one number or one per example (averaged).
+    loss: `loss(params, data)`, one number or one per example (averaged).  It is
+      given the points of a mix of models in float32 or wider, whatever the
+      dtype that the models are kept in.
     data: what the loss is given, in one call.
     weights: [N] of the examples, 0 for padding; the mean is sum w l / sum w.
     per_example: return [T, N].
@@ -128,12 +130,15 @@ def along(
   >>> along(path, jnp.array([0.0, 0.5, 1.0]), loss, jnp.array(1.0)).tolist()
   [1.0, 0.0, 1.0]
   """
-  ts = jnp.asarray(ts, float)
+  ts, loss = jnp.asarray(ts, float), closures.fixed(loss)
   if ts.ndim != 1:
     raise ValueError(f"along: ts has shape {ts.shape}, expected [T]")
   of_mixes = isinstance(path, Polyline | Bezier)
+  if of_mixes:
+    path = trees.widened(path)
   if not of_mixes and jax.tree.leaves(path) == [path]:
-    path = jax.tree_util.Partial(path)  # a plain function is no argument of jit
+    # A plain function is no argument of jit.
+    path = jax.tree_util.Partial(closures.fixed(path))
   point = jax.eval_shape(path, ts[0])
   count = objectives.examples(loss, point, data, "along")
   if weights is not None:

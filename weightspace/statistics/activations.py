@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.statistics import map_inputs, streams
 from weightspace.types import Apply, Data, Fold, Params
 
@@ -58,10 +58,11 @@ def moments_fold(apply: Apply, params: Params) -> Fold:
     return {"params": params, "maps": zeros}
 
   def update(state: Any, batch: Data) -> Any:
+    now = closures.fixed(apply)
     for x in streams.chunks(
-      batch["x"], map_inputs.most(apply, params, batch["x"])
+      batch["x"], map_inputs.most(now, params, batch["x"])
     ):
-      state = dict(state, maps=_add(state, x, apply))
+      state = dict(state, maps=_add(state, x, now))
     return state
 
   def value(state: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from weightspace import trees
 from weightspace.jaxpr import linear_maps, weight_products
 from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import squares, streams
@@ -40,7 +41,7 @@ def add_batch(
   """Return the sums and the number of examples with those of a batch."""
   count = len(jax.tree.leaves(batch["x"])[0])
   places = state["examples"] + jnp.arange(count)
-  params = streams.wide(state["params"])
+  params = trees.widened(state["params"])
   maps = covered(linear_maps.find(apply, params, streams.example(batch["x"])))
 
   def gradients(one: Data, place: jax.Array) -> Any:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.jaxpr import graph, linear_maps
 from weightspace.statistics import example_gradients, streams
 from weightspace.types import Apply, Data, Fold, Key, Params
@@ -111,16 +111,15 @@ def fisher_fold(
 
   def update(state: Any, batch: Data) -> Any:
     batch = batch if isinstance(batch, dict) else {"x": batch, "y": None}
-    labels = _check_labels(apply, params, batch, kind)
+    now = closures.fixed(apply)
+    labels = _check_labels(now, params, batch, kind)
     held = {"x": batch["x"]} | ({} if labels is None else {"y": labels})
     sizes = streams.shapes((params, held["x"]))
-    most = _most(apply, *sizes, kind, samples)
+    most = _most(now, *sizes, kind, samples)
     for part in streams.chunks(held, most):
       state = dict(
         state,
-        **example_gradients.add_batch(
-          state, part, number, apply, kind, samples
-        ),
+        **example_gradients.add_batch(state, part, number, now, kind, samples),
       )
     return state
 

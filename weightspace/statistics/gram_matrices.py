@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.jaxpr import weight_products
 from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import map_inputs, streams
@@ -98,10 +98,11 @@ def gram_fold(
     }
 
   def update(state: Any, batch: Data) -> Any:
+    now = closures.fixed(apply)
     for x in streams.chunks(
-      batch["x"], map_inputs.most(apply, params, batch["x"])
+      batch["x"], map_inputs.most(now, params, batch["x"])
     ):
-      state = dict(state, **_add(state, x, apply, chosen))
+      state = dict(state, **_add(state, x, now, chosen))
     return state
 
   def value(state: Any) -> Params:

@@ -103,17 +103,6 @@ def fold_all(fold: Fold, data: Any, what: str) -> Any:
   return fold.value(state)
 
 
-def wide(tree: Any) -> Any:
-  """Return a tree with its floating leaves in float32 or wider."""
-
-  def leaf(x: Any) -> Any:
-    x = jnp.asarray(x)
-    narrow = jnp.issubdtype(x.dtype, jnp.floating)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if narrow else x
-
-  return jax.tree.map(leaf, tree)
-
-
 def add(a: Any, b: Any) -> Any:
   """Return the sum of two trees."""
   return jax.tree.map(jnp.add, a, b)

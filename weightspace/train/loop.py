@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.jaxpr import flops
 from weightspace.train import (
   batch_order,
@@ -117,7 +117,8 @@ def fit_population(
   named = tuple(sorted((folds or {}).items()))
   rows = shared_data, same_order
   layout = mesh, *placement.choose(strategy, mesh, len(numbers))
-  plan = population.Plan(loss, tx, prepare, named, *rows, *layout)
+  own = closures.fixed(loss), tx, prepare and closures.fixed(prepare)
+  plan = population.Plan(*own, named, *rows, *layout)
   program = population.program(plan, stack, data, hyper, batch_size)
   draw = functools.partial(
     batch_order.draw,

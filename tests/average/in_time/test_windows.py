@@ -154,10 +154,59 @@ def test_narrow_floats_come_back_within_an_ulp(name, dtype):
     assert (gap <= eps * np.abs(np.asarray(x, float)) + 1e-7).all()
 
 
-def test_integer_leaves_are_the_first_models():
-  models = [{"w": jnp.ones(1), "step": jnp.array(n)} for n in range(3)]
-  for make in (average.running_mean, lambda: average.window(2)):
-    assert average.run(make(), models)["step"].item() == 0
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_integer_leaves_are_the_latest_models(name):
+  """Counts, flags and keys: one rule for all folds, merged ones too."""
+  models = [
+    {
+      "w": jnp.full(1, float(n)),
+      "step": jnp.array(n),
+      "on": jnp.array(n > 2),
+      "key": jax.random.key(n),
+    }
+    for n in range(4)
+  ]
+  fold = ALL[name]()
+  found = average.run(fold, models)
+  for value in found.values() if name == "both" else [found]:
+    assert value["step"] == 3 and value["on"]
+    assert (jax.random.key_data(value["key"])[-1]) == 3
+  if fold.merge is not None:
+    parts = [fold.init(models[0])] * 3
+    for n in range(2):
+      parts[n] = fold.update(parts[n], models[2 - n])
+    found = fold.value(fold.merge(fold.merge(*parts[:2]), parts[2]))
+    for value in found.values() if name == "both" else [found]:
+      assert value["step"] == 1  # of the later part; the last saw nothing
+
+
+def test_a_late_ema_starts_from_the_model_at_its_start():
+  models = [{"w": jnp.full(2, x)} for x in (100.0, 50.0, 1.0, 3.0)]
+  late = average.every(1, average.ema(0.5), start=2)
+  assert average.run(late, models)["w"][0] == 2.0  # of 1 and 3
+  early = average.every(2, average.ema(0.5))
+  assert average.run(early, models)["w"][0] == 50.5  # of 100 and 1
+  both = average.together(late=late, mean=average.running_mean())
+  assert average.run(both, models)["late"]["w"][0] == 2.0
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+@pytest.mark.parametrize(
+  "shapes", [((1,), (3,)), ((4, 1), (1, 4)), ((3,), ())], ids=str
+)
+def test_models_of_other_shapes_are_refused(name, shapes):
+  fold = average.then(ALL[name](), lambda x: x)
+  first, other = ({"a": {"w": jnp.ones(shape)}} for shape in shapes)
+  state = fold.update(fold.init(first), first)
+  with pytest.raises(ValueError, match="'a/w' is"):
+    fold.update(state, other)
+  with pytest.raises(ValueError, match="'a/w' is missing"):
+    fold.update(state, {"a": {"v": jnp.ones(shapes[0])}})
+  with pytest.raises(ValueError, match="'a/w' is"):
+    jax.jit(fold.update)(state, other)
+  if fold.merge is not None:
+    with pytest.raises(ValueError, match="'a/w' is"):
+      fold.merge(state, fold.update(fold.init(other), other))
 
 
 def test_float64_stays_when_it_is_on():

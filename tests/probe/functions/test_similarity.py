@@ -1,6 +1,7 @@
 """CKA, differences, laziness and gradient noise against their definitions."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -182,3 +183,84 @@ def test_two_batch_sizes_estimate_without_bias():
   spread, square = probe.noise_scale_of_norms(small, large, (2, 16))
   assert spread == pytest.approx(4.0, rel=0.1)
   assert square == pytest.approx(1.0, rel=0.1)
+
+
+SCALES = [1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12]
+
+
+def fold_of(x, y, debiased, size=7):
+  fold = probe.cka_fold(debiased)
+  state = fold.init((x[:size], y[:size]))
+  for i in range(0, len(x), size):
+    state = fold.update(state, (x[i : i + size], y[i : i + size]))
+  return fold.value(state)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("debiased", [False, True])
+def test_cka_does_not_see_24_decades(scale, debiased):
+  y = np.asarray(X @ np.linspace(-1, 1, X.shape[1] * 3).reshape(-1, 3) ** 2)
+  x, y = (np.asarray(z, np.float32) for z in (X, y))
+  wanted = float(probe.cka(x, y, debiased))
+  small = x * np.float32(scale), y / np.float32(scale)
+  np.testing.assert_allclose(probe.cka(*small, debiased), wanted, 1e-4)
+  np.testing.assert_allclose(fold_of(*small, debiased), wanted, 1e-4)
+  wider = np.tile(x, 9), np.tile(y, 20)  # wider than N: through Gram matrices
+  wanted = float(probe.cka(*wider, debiased))
+  scaled = [z * np.float32(scale) for z in wider]
+  np.testing.assert_allclose(probe.cka(*scaled, debiased), wanted, 1e-4)
+
+
+def test_a_fold_whose_batches_grow_by_decades():
+  x = X * 10.0 ** np.linspace(-9, 9, len(X))[:, None]
+  x = np.asarray(x, np.float32)
+  np.testing.assert_allclose(fold_of(x, 3 * x, False, 4), 1.0, 1e-4)
+  fold = probe.cka_fold()
+  parts = []
+  for part in (x[:12], x[12:]):
+    parts.append(fold.update(fold.init((x[:12], x[:12])), (part, part)))
+  np.testing.assert_allclose(fold.value(fold.merge(*parts)), 1.0, 1e-4)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e-12, 0.1, 1000.3, 1e12])
+@pytest.mark.parametrize("debiased", [False, True])
+def test_cka_of_constant_features_is_nan(constant, debiased):
+  flat = np.full((24, 2), constant, np.float32)
+  flat[::2] *= np.float32(1 + 1e-7)  # a unit of rounding
+  x = np.asarray(X, np.float32)
+  for pair in ((x, flat), (flat, x), (flat, flat)):
+    assert np.isnan(probe.cka(*pair, debiased))
+    assert np.isnan(fold_of(*pair, debiased))
+
+
+def test_cka_of_raw_pixels():
+  random = np.random.default_rng(0)
+  x = random.integers(0, 256, (3000, 40)).astype(np.uint8)
+  for debiased in (False, True):
+    np.testing.assert_allclose(probe.cka(x[:500], x[:500], debiased), 1.0, 1e-5)
+    np.testing.assert_allclose(fold_of(x, x, debiased, 1000), 1.0, 1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_cosines_and_alignments_do_not_see_24_decades(scale):
+  a = {"w": jnp.full(10, scale)}
+  b = {"w": jnp.full(10, scale).at[0].set(-scale)}
+  np.testing.assert_allclose(probe.cosine(a, a), 1.0, 1e-6)
+  np.testing.assert_allclose(probe.cosine(a, b), 0.8, 1e-6)
+  np.testing.assert_allclose(probe.distance(a, b), 2 * scale, 1e-6)
+  x = np.asarray(X, np.float32)
+  wanted = probe.representation_alignment(x, x**2)
+  found = probe.representation_alignment(x * scale, x**2 / scale)
+  np.testing.assert_allclose(found, wanted, 1e-5)
+
+  def apply(p, x):
+    return jnp.tanh(x @ p) * scale
+
+  p = jnp.full((x.shape[1], 2), 0.3)
+  kernels = probe.kernel_alignment(apply, p, p, x)
+  np.testing.assert_allclose(kernels, 1.0, 1e-5)
+  for kind in ("stable", "participation", "entropy", "eigenvalues"):
+    found = probe.effective_rank(scale * np.eye(4), kind)
+    np.testing.assert_allclose(
+      found, 1.0 if kind == "eigenvalues" else 4.0, 1e-5
+    )

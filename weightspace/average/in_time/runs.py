@@ -105,7 +105,7 @@ def weight_ensemble(period: int) -> Fold:
   the start counts is from its code.
   """
   mean = traces.running_mean(with_start=True)
-  return streams.every(period, mean, start=period - 1)
+  return streams.every(period, mean, start=period - 1, anew=False)
 
 
 def optimizer_state(rule: str, tx: Any, params: Params, states: Stack) -> Any:

@@ -27,13 +27,20 @@ class Thinned(NamedTuple):
   seen: jax.Array  # [] int32: models seen, used or not
 
 
-def every(period: int, fold: Fold, start: int = 0) -> Fold:
+def every(
+  period: int, fold: Fold, start: int = 0, *, anew: bool = True
+) -> Fold:
   """Return a fold that sees update n = start, start + period, ... only.
+
+  With a start above 0 it begins anew there: an EMA that starts late starts from
+  the model at its start, not from the one that `init` was given.
 
   Args:
     period: 1 or more.
     fold: what is updated with them.
     start: the number of the first update that counts; the first of all is 0.
+    anew: begin anew at a start above 0; False for a fold that counts the model
+      that `init` was given, such as `running_mean(with_start=True)`.
 
   Returns:
     Fold, without merge: the phase of a later part is not known.
@@ -55,9 +62,14 @@ def every(period: int, fold: Fold, start: int = 0) -> Fold:
   def update(state: Thinned, params: Params) -> Thinned:
     after = state.seen - start
     due = (after >= 0) & (after % period == 0)
-    inner = jax.lax.cond(
-      due, fold.update, lambda inner, _: inner, state.inner, params
+    begins = due & (after == 0) & (anew and start > 0)
+    ways = (
+      lambda inner, _: inner,
+      fold.update,
+      lambda _, params: fold.update(fold.init(params), params),
     )
+    which = due.astype(jnp.int32) + begins
+    inner = jax.lax.switch(which, ways, state.inner, params)
     return Thinned(inner, state.seen + 1)
 
   def init(params: Params) -> Thinned:

@@ -2,8 +2,8 @@
 
 Each is a Fold that rides in a training carry or runs over saved checkpoints.
 Its state keeps sums in float32; a scalar of each leaf's own dtype travels with
-them, so that `value` gives the input dtype back.  Integer leaves are those that
-`init` was given.
+them, so that `value` gives the input dtype back.  Integer, boolean and key
+leaves are those of the latest model.
 
 >>> fold = running_mean()
 >>> state = fold.init({"w": jnp.zeros(1)})
@@ -30,7 +30,7 @@ Decay = float | jax.Array | Callable[[jax.Array], jax.Array]
 class Trace(NamedTuple):
   """A weighted mean so far: `total / mass` in the dtypes of `kinds`."""
 
-  total: Params  # float32 or wider; integer leaves as `init` was given them
+  total: Params  # float32 or wider; integer leaves of the latest model
   kinds: Params  # a zero of each leaf's dtype; integer leaves: nothing
   mass: jax.Array  # [] float32: the sum of the weights in `total`
   seen: jax.Array  # [] int32: updates so far
@@ -46,9 +46,11 @@ def running_mean(with_start: bool = False) -> Fold:
 
   Returns:
     Fold over models.  Two parts of a stream merge exactly, in any order.
+    Integer leaves are those of the latest model (of the later part).
 
   Raises:
-    ValueError: from `value`, when nothing was averaged (NaN under tracing).
+    ValueError: from `value`, when nothing was averaged (NaN under tracing);
+      from `update`, for a model of another structure or other shapes.
 
   >>> from weightspace.average.in_time.streams import run
   >>> run(running_mean(), [{"w": 1.0}, {"w": 5.0}])["w"].item()
@@ -66,7 +68,7 @@ def running_mean(with_start: bool = False) -> Fold:
   def merge(a: Trace, b: Trace) -> Trace:
     mass = a.mass + b.mass
     share = b.mass / jnp.maximum(mass, 1.0)
-    total = _join(a, b, lambda x, y: x + share * (y - x))
+    total = _join(a, b, lambda x, y: x + share.astype(x.dtype) * (y - x))
     return Trace(total, a.kinds, mass, a.seen + b.seen)
 
   init = _from_start if with_start else _from_zero
@@ -85,10 +87,12 @@ def ema(decay: Decay, debias: bool = False) -> Fold:
 
   Returns:
     Fold over models.  With `debias` and a constant decay, two parts of a stream
-    merge, the earlier one first; else there is no merge.
+    merge, the earlier one first; else there is no merge.  Integer leaves are
+    those of the latest model.
 
   Raises:
-    ValueError: for a decay outside [0, 1).
+    ValueError: for a decay outside [0, 1); from `update`, for a model of
+      another structure or other shapes.
 
   >>> fold = ema(0.5, debias=True)
   >>> state = fold.init({"w": jnp.array(0.0)})
@@ -108,13 +112,13 @@ def ema(decay: Decay, debias: bool = False) -> Fold:
   def update(state: Trace, params: Params) -> Trace:
     keep = decay if rate is None else rate(state.seen)
     mass = _blend(state.mass, jnp.ones_like(state.mass), keep)
-    total = _each(state, params, lambda e, x: _blend(e, x, keep))
+    total = _each(state, params, lambda e, x: _blend(e, x, keep), "ema")
     mass = mass if debias else state.mass
     return Trace(total, state.kinds, mass, state.seen + 1)
 
   def merge(a: Trace, b: Trace) -> Trace:
     left = 1.0 - b.mass
-    total = _join(a, b, lambda x, y: y + left * x)
+    total = _join(a, b, lambda x, y: y + left.astype(x.dtype) * x)
     return Trace(total, a.kinds, b.mass + left * a.mass, a.seen + b.seen)
 
   if not debias:
@@ -154,19 +158,50 @@ def _from_zero(params: Params) -> Trace:
   return state._replace(total=total, mass=jnp.zeros(()))
 
 
-def _each(state: Trace, params: Params, function: Callable[..., Any]) -> Params:
-  """Map over the total and a model; integer leaves stay."""
+def check(held: Params, params: Params, what: str) -> None:
+  """Raise a ValueError at the first leaf that is not shaped as those held.
+
+  >>> check({"w": jnp.zeros(2)}, {"w": jnp.zeros(3)}, "ema")
+  Traceback (most recent call last):
+  ...
+  ValueError: ema: 'w' is (3,) float32, expected (2,) float32
+  """
+  trees.check_same(
+    *(jax.tree.map(_kind, tree) for tree in (held, params)), what
+  )
+
+
+def _kind(x: Any) -> jax.ShapeDtypeStruct:
+  dtype = trees.accumulator(jnp.result_type(x))
+  return jax.ShapeDtypeStruct(np.shape(x), dtype)
+
+
+def _each(
+  state: Trace, params: Params, function: Callable[..., Any], what: str
+) -> Params:
+  """Map over the total and a model; integer leaves are those of the model."""
+  check(state.total, params, what)
 
   def leaf(total: jax.Array, x: Any) -> jax.Array:
     if not trees.inexact(total):
-      return total
+      return jnp.asarray(x)
     return jnp.asarray(function(total, jnp.asarray(x).astype(total.dtype)))
 
   return jax.tree.map(leaf, state.total, params)
 
 
 def _join(a: Trace, b: Trace, function: Callable[..., Any]) -> Params:
-  return _each(a, b.total, function)
+  joined = _each(a, b.total, function, "merge")
+  return jax.tree.map(
+    lambda both, x: both if trees.inexact(x) else later(b.seen, both, x),
+    joined,
+    a.total,
+  )
+
+
+def later(seen: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+  """Return what the later of two parts has seen, if it has seen anything."""
+  return jnp.where(seen > 0, y, x)
 
 
 def _blend(e: jax.Array, x: jax.Array, keep: Any) -> jax.Array:
@@ -181,7 +216,12 @@ def _blend(e: jax.Array, x: jax.Array, keep: Any) -> jax.Array:
 def _towards(
   state: Trace, params: Params, share: jax.Array, mass: jax.Array
 ) -> Trace:
-  total = _each(state, params, lambda m, x: m + share.astype(m.dtype) * (x - m))
+  total = _each(
+    state,
+    params,
+    lambda m, x: m + share.astype(m.dtype) * (x - m),
+    "running_mean",
+  )
   return Trace(total, state.kinds, mass, state.seen + 1)
 
 

@@ -22,7 +22,7 @@ from weightspace.types import Fold, Params
 class Recent(NamedTuple):
   """The latest models: update number n lies in row n % size."""
 
-  rows: Params  # [size, ...] in the input dtype; integer leaves without rows
+  rows: Params  # [size, ...] in the input dtype; integers of the latest model
   seen: jax.Array  # [] int32
 
 
@@ -37,9 +37,11 @@ def window(size: int) -> Fold:
 
   Returns:
     Fold over models; two parts of a stream merge, the earlier one first.
+    Integer leaves are those of the latest model.
 
   Raises:
-    ValueError: for a size below 1; from `value` when nothing was averaged.
+    ValueError: for a size below 1; from `value` when nothing was averaged; from
+      `update`, for a model of another structure or other shapes.
 
   >>> from weightspace.average.in_time.streams import run
   >>> run(window(2), [{"w": 9.0}, {"w": 1.0}, {"w": 2.0}])["w"].item()
@@ -57,7 +59,8 @@ def window(size: int) -> Fold:
 
   def update(state: Recent, params: Params) -> Recent:
     place = state.seen % size
-
+    held = jax.tree.map(lambda r: r[0] if trees.inexact(r) else r, state.rows)
+    traces.check(held, params, "window")
     rows = jax.tree.map(lambda r, x: _put(r, x, place), state.rows, params)
     return Recent(rows, state.seen + 1)
 
@@ -73,9 +76,11 @@ def window(size: int) -> Fold:
     number = count - 1 - (count - 1 - slot) % size  # what lies in each row
     late, source = number >= a.seen, (number - a.seen) % size
 
+    traces.check(a.rows, b.rows, "merge")
+
     def pick(x: jax.Array, y: jax.Array) -> jax.Array:
       if not trees.inexact(x):
-        return x
+        return traces.later(b.seen, y, x)
       chosen = late.reshape((-1,) + (1,) * (x.ndim - 1))
       return jnp.where(chosen, y[source], x)
 
@@ -90,7 +95,7 @@ def _rows(x: jax.Array, size: int) -> jax.Array:
 
 def _put(rows: jax.Array, x: Any, place: jax.Array) -> jax.Array:
   if not trees.inexact(x):
-    return rows
+    return jnp.asarray(x)
   x = jnp.asarray(x, rows.dtype)
   return jax.lax.dynamic_update_index_in_dim(rows, x, place, 0)
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.average.in_time import schedules
 from weightspace.average.workers import matrices, mixing, servers, traffic
 from weightspace.average.workers import rounds as compiled
@@ -112,7 +112,7 @@ def replicate(
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
   paths = tuple(trees.names(stack)), jax.tree.structure(stack)
   settings = (steps, batch_size, *paths, _chosen(stack, only), shared_data)
-  plan = compiled.Plan(loss, tx, method, *settings, mesh)
+  plan = compiled.Plan(closures.fixed(loss), tx, method, *settings, mesh)
   volume = traffic.volume(method, compiled.trained(plan, stack))
   carry, frozen, data = compiled.begin(plan, stack, data)
   losses, sent = [], []

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, trees
+from weightspace import closures, means, trees
 from weightspace.match.repairs import layers, repairing
 from weightspace.symmetry import checks
 from weightspace.types import Apply, Data, Params, Stack
@@ -81,7 +81,9 @@ def least_squares(
   keys = tuple((at.leaf, at.taken) for at in maps)
   total: Any = None
   for part in parts:
-    sums = _products(apply, keys, models, merged, jnp.asarray(shares), part)
+    sums = _products(
+      closures.fixed(apply), keys, models, merged, jnp.asarray(shares), part
+    )
     host = jax.tree.map(lambda v: np.asarray(v, np.float64), sums)
     total = host if total is None else jax.tree.map(np.add, total, host)
   for at, (square, moved) in zip(maps, total):

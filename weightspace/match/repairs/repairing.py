@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import means, trees
+from weightspace import closures, means, trees
 from weightspace.jaxpr.weight_products import Map
 from weightspace.match.repairs import layers
 from weightspace.symmetry import checks
@@ -141,6 +141,7 @@ def measure(
 ) -> list[Moments]:
   """Return the mean and the deviation of the outputs of each map."""
   keys = tuple((at.leaf, at.taken) for at in maps)
+  apply = closures.fixed(apply)
   total: Any = None
   for x in parts:
     sums = _sums(apply, keys, params, x)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightspace import closures
 from weightspace.jaxpr import graph
 from weightspace.match.solvers import (
   blockwise,
@@ -78,7 +79,8 @@ def moments(
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
   def update(state: list[Moments], x: Any) -> list[Moments]:
-    return jax.tree.map(jnp.add, state, _moments(apply, found, a, b, x))
+    now = closures.fixed(apply)
+    return jax.tree.map(jnp.add, state, _moments(now, found, a, b, x))
 
   def merge(left: list[Moments], right: list[Moments]) -> list[Moments]:
     return jax.tree.map(jnp.add, left, right)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.match.solvers import plans, soft, weights
 from weightspace.symmetry import checks, permutations
 from weightspace.symmetry.axes import Axes, Perm
@@ -80,7 +80,7 @@ def straight_through(
   Ainsworth et al. 2023, https://arxiv.org/abs/2209.04836, algorithm 2; more
   than two models, and the fixed judge, are ours.
   """
-  models = weights.as_list(axes, stack)
+  models, loss = weights.as_list(axes, stack), closures.fixed(loss)
   for number, model in enumerate(models):
     checks.check_params(axes, model, f"straight_through: model {number}")
     checks.check_finite(model, f"straight_through: model {number}")

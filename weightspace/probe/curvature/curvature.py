@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.losses import objectives
 from weightspace.probe.curvature import operators, products
 from weightspace.probe.curvature.operators import Operator, Product
@@ -90,9 +90,13 @@ def ggn(
 ) -> Operator:
   """Return the generalised Gauss-Newton matrix, mean_n J_n' (d2l/dz2) J_n.
 
+  What a loss has of the parameters themselves (a penalty, a learned temperature
+  or weight) adds its own Hessian, as if it were an output; a penalty that is
+  not convex may then make the matrix indefinite.
+
   Args:
-    loss: `loss(params, data)`, whose outputs z are read off its jaxpr: what it
-      has computed at the last use of a parameter (`probe.outputs`).  Or, with
+    loss: `loss(params, data)`, whose outputs z are read off its jaxpr: what the
+      last uses of the parameters give on each way to the loss.  Or, with
       `apply`, `loss(outputs, y)` on data {"x", "y"}.
     params: one model.
     data: as in `hessian`.
@@ -103,7 +107,8 @@ def ggn(
     Operator; positive semi-definite for a criterion convex in z.
 
   Raises:
-    ValueError: as `hessian`.
+    ValueError: as `hessian`, and for a criterion that is (piecewise) affine in
+      the outputs: its matrix would be zero.
 
   >>> def loss(w, x): return (x * w[0] * w[1] - 1.0) ** 2
   >>> w, x = jnp.array([1.0, 1.0]), jnp.array([1.0])
@@ -115,10 +120,13 @@ def ggn(
   whole = loss
   if apply is not None:
     head, tail = outputs.given(apply, loss)
+    outputs.check_curved(apply, loss, params, data, "ggn")
 
     def whole(params: Params, data: Data) -> jax.Array:
-      return tail(head(params, data), data)
+      return tail(*head(params, data), data)
 
+  else:
+    outputs.split(loss, params, data)  # refuses before work is spent
   made = products.Ggn(loss, apply)
   return _build(made, "ggn", whole, params, data, **where)
 
@@ -187,6 +195,7 @@ def empirical_fisher(
   How it differs from the Fisher: Kunstner et al. 2019,
   https://arxiv.org/abs/1905.12558.
   """
+  loss = closures.fixed(loss)
   count = objectives.examples(loss, params, data, "empirical_fisher")
   if count is None:
     raise ValueError("empirical_fisher: needs a loss that returns [N]")
@@ -208,6 +217,7 @@ def _build(
 ) -> Operator:
   """Check all that an operator is made of, cut the data, and return it."""
   trees.check_finite(params, what)
+  loss = closures.fixed(loss)
   count = objectives.examples(loss, params, data, what)
   share = np.ones(count or 1, np.float32) / (count or 1)
   if weights is not None:

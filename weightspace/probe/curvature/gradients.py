@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.jaxpr import convolutions
 from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params
@@ -55,10 +55,11 @@ def noise_scale(
   McCandlish et al. 2018, https://arxiv.org/abs/1812.06162; the jackknife is
   ours.
   """
+  loss = closures.fixed(loss)
   count = objectives.examples(loss, params, data, "noise_scale")
   if count is None or count < 2:
     raise ValueError("noise_scale: needs a loss that returns [N], N >= 2")
-  norms, inner, square = _norms(loss, params, data, batch)
+  norms, inner, square = _norms(loss, trees.widened(params), data, batch)
   total = norms.sum()
 
   def scale(n: jax.Array, total: jax.Array, square: jax.Array) -> jax.Array:

@@ -72,7 +72,8 @@ def from_function(
   """Return a function of trees, v -> A v, as an Operator.
 
   Args:
-    product: a linear symmetric function; closed-over arrays are compiled in.
+    product: a linear symmetric function; what it closes over is
+      read at each use.
     like: a tree of the shapes that it takes and gives.
 
   >>> from_function(lambda v: 3.0 * v, jnp.zeros(2))(jnp.ones(2)).tolist()
@@ -89,7 +90,7 @@ def as_operator(thing: Any, what: str) -> Operator:
     ValueError: for anything else.
   """
   if isinstance(thing, Operator):
-    return thing
+    return operators.current(thing)
   if np.ndim(thing) == 2 and not callable(thing):
     return from_matrix(thing)
   raise ValueError(

@@ -14,6 +14,7 @@ computed once and reused by every product.
 [2.0, 1.0]
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.losses import objectives
 from weightspace.types import Key, Params
 
@@ -48,8 +49,11 @@ class Part(NamedTuple):
     return [x.astype(trees.accumulator(x.dtype)) for x in wide]
 
   def put(self, tree: Params, free: Free) -> Params:
-    """Return the tree with the chosen leaves replaced, in their dtypes."""
-    leaves, structure = jax.tree.flatten(tree)
+    """Return the tree with the chosen leaves replaced, in float32 or wider.
+
+    Not in fewer bits, in which small steps would be rounded away.
+    """
+    leaves, structure = jax.tree.flatten(trees.widened(tree))
     for n, x in zip(self.chosen, free):
       leaves[n] = x.astype(jnp.result_type(leaves[n]))
     return jax.tree.unflatten(structure, leaves)
@@ -94,7 +98,8 @@ class Operator:
     )
     trees.check_same(like, given, "operator: vector")
     flat = self.part.ravel(self.part.take(vector))
-    return self.tree((multiply if self.on_host else multiply_jit)(self, flat))
+    own = current(self)
+    return self.tree((multiply if self.on_host else multiply_jit)(own, flat))
 
   @property
   def size(self) -> int:
@@ -132,6 +137,21 @@ class Operator:
     make = jax.random.rademacher if kind == "rademacher" else jax.random.normal
     drawn = make(key, (self.part.size,), dtype)
     return drawn if self.mask is None else drawn * self.mask
+
+
+def current(operator: Operator) -> Operator:
+  """Return the operator of its functions with the values they have now.
+
+  Compiled products are kept by these functions: see `closures`.
+  """
+  whole: Any = operator.open
+  if operator.on_host:
+    return operator
+  if not dataclasses.is_dataclass(whole):
+    return operator.replace(open=closures.fixed(whole))  # type: ignore
+  parts = {f.name: getattr(whole, f.name) for f in dataclasses.fields(whole)}
+  now = {n: closures.fixed(f) for n, f in parts.items() if callable(f)}
+  return operator.replace(open=dataclasses.replace(whole, **now))  # type: ignore
 
 
 def multiply(operator: Operator, flat: jax.Array) -> jax.Array:

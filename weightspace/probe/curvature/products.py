@@ -88,12 +88,14 @@ class Ggn:
 
     def open_block(block: Data, weights: jax.Array) -> Any:
       if self.apply is None:
-        head, tail = outputs.split(self.loss, params, block)
+        head, tail = outputs.split(self.loss, part.put(params, free), block)
       else:
         head, tail = outputs.given(self.apply, self.loss)
-      z, push = jax.linearize(lambda f: head(part.put(params, f), block), free)
+      z, push, fixed = jax.linearize(
+        lambda f: head(part.put(params, f), block), free, has_aux=True
+      )
       pull = jax.linear_transpose(push, free)
-      criterion = jax.grad(lambda z: _weighted(tail(z, block), weights))
+      criterion = jax.grad(lambda z: _weighted(tail(z, fixed, block), weights))
       _, bend = jax.linearize(criterion, z)
       return lambda tangent: pull(bend(push(tangent)))[0]
 

@@ -32,7 +32,9 @@ class _Stream:
       total, seen = jnp.zeros_like(flat), 0.0
       for batch in self.batches():
         share, own = self.count(batch), self.make(batch)
-        total = total + share * operators.multiply_jit(own, flat)
+        total = total + share * operators.multiply_jit(
+          operators.current(own), flat
+        )
         seen += share
       return total / seen
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from weightspace import trees
+from weightspace import scales, trees
 from weightspace.types import Params
 
 
@@ -57,7 +58,8 @@ def distance(a: Params, b: Params) -> jax.Array:
   Yang et al. 2021, https://arxiv.org/abs/2107.11228.
   """
   trees.check_same(a, b, "distance: model 1")
-  return jnp.sqrt(_inner(*(jax.tree.map(_gap, a, b),) * 2))
+  gap, scale = _scaled(jax.tree.map(_gap, a, b))
+  return scale * jnp.sqrt(_inner(gap, gap))
 
 
 def cosine(a: Params, b: Params, base: Params | None = None) -> jax.Array:
@@ -70,16 +72,26 @@ def cosine(a: Params, b: Params, base: Params | None = None) -> jax.Array:
   Yang et al. 2021, https://arxiv.org/abs/2107.11228.
   """
   trees.check_same(a, b, "cosine: model 1")
-  zero = jax.tree.map(jnp.zeros_like, a) if base is None else base
+  zero = jax.tree.map(_zeros, a) if base is None else base
   trees.check_same(a, zero, "cosine: base")
-  x, y = (jax.tree.map(_gap, model, zero) for model in (a, b))
-  return _inner(x, y) / jnp.sqrt(_inner(x, x) * _inner(y, y))
+  x, y = (_scaled(jax.tree.map(_gap, model, zero))[0] for model in (a, b))
+  return scales.ratio(_inner(x, y), _inner(x, x), _inner(y, y))
+
+
+def _zeros(x: Any) -> Any:
+  return jnp.zeros_like(x) if trees.inexact(x) else x
+
+
+def _scaled(tree: Params) -> tuple[Params, jax.Array]:
+  """Return a tree over a power of two, and that power."""
+  scale = scales.power(*jax.tree.leaves(tree))
+  return jax.tree.map(lambda x: x / scale, tree), scale
 
 
 def _gap(x: Any, y: Any) -> jax.Array:
-  x, y = jnp.asarray(x), jnp.asarray(y)
   if not trees.inexact(x):
-    return jnp.zeros(x.shape)
+    return jnp.zeros(np.shape(x))
+  x, y = jnp.asarray(x), jnp.asarray(y)
   wide = trees.accumulator(x.dtype)
   return x.astype(wide) - y.astype(wide)
 

@@ -16,10 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import scales, trees
 from weightspace.types import Fold
 
 HIGHEST = jax.lax.Precision.HIGHEST
+SMALLEST = 2.0**-100  # the least power of two that sums are kept over
+ROUNDING = 4.0  # units of rounding within which a feature is constant
 
 
 def _features(x: Any, what: str) -> jax.Array:
@@ -45,7 +47,8 @@ def cka(x: Any, y: Any, debiased: bool = False) -> jax.Array:
 
   Returns:
     []: 1 for representations equal up to rotation, scale and shift; NaN where
-    one is constant.  The smaller of features and Gram matrices is formed.
+    one is constant: no feature varies by more than a few units of rounding of
+    its largest value.  The smaller of features and Gram matrices is formed.
 
   Raises:
     ValueError: for other shapes, unequal N, or too few examples (2; 4).
@@ -64,7 +67,7 @@ def cka(x: Any, y: Any, debiased: bool = False) -> jax.Array:
     raise ValueError(
       f"cka: {len(x)} and {len(y)} examples, expected as many, at least {least}"
     )
-  x, y = x - x.mean(0, keepdims=True), y - y.mean(0, keepdims=True)
+  x, y = _centred(x), _centred(y)
   if max(x.shape[1], y.shape[1]) <= count and not debiased:
     squares = [
       (jnp.matmul(b.T, a, precision=HIGHEST) ** 2).sum()
@@ -74,7 +77,25 @@ def cka(x: Any, y: Any, debiased: bool = False) -> jax.Array:
     a, b = (jnp.matmul(z, z.T, precision=HIGHEST) for z in (x, y))
     inner = _unbiased if debiased else lambda a, b: (a * b).sum()
     squares = [inner(a, b), inner(a, a), inner(b, b)]
-  return squares[0] / jnp.sqrt(squares[1] * squares[2])
+  return scales.ratio(*squares)
+
+
+def _centred(x: jax.Array) -> jax.Array:
+  """Return [N, features] less its means, over a power of two.
+
+  A feature that varies by rounding only is constant: zero.
+  """
+  x = x / scales.power(x)
+  away = x - x[:1]  # exactly zero where a feature is constant
+  away = away - away.mean(0, keepdims=True)
+  varies = _varies(jnp.abs(away).max(0), jnp.abs(x).max(0))
+  away = jnp.where(varies[None], away, 0.0)
+  return away / scales.power(away)
+
+
+def _varies(spread: jax.Array, size: jax.Array) -> jax.Array:
+  """Tell of features whether they vary by more than rounding."""
+  return spread > ROUNDING * jnp.finfo(size.dtype).eps * size
 
 
 def _unbiased(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -113,49 +134,87 @@ def cka_fold(debiased: bool = False) -> Fold:
   """
 
   def init(like: Any) -> dict[str, Any]:
-    x, y = _features(like[0], "x"), _features(like[1], "y")
-    pairs = {"xy": (x, y), "xx": (x, x), "yy": (y, y)}
+    both = _features(like[0], "x"), _features(like[1], "y")
+    pairs = {"xy": both, "xx": (both[0],) * 2, "yy": (both[1],) * 2}
     return {
       # CKA does not see a shift; near the mean the sums keep their digits.
-      "shift": (x.mean(0), y.mean(0)),
+      "shift": tuple(x.mean(0) for x in both),
+      "scale": tuple(jnp.full((), SMALLEST, x.dtype) for x in both),
+      "size": tuple(jnp.zeros_like(x[0]) for x in both),
       "count": jnp.zeros(()),
       "pairs": {name: _no_sums(*pair) for name, pair in pairs.items()},
     }
 
   def update(state: dict[str, Any], batch: Any) -> dict[str, Any]:
-    x, y = (
-      _features(part, "batch") - shift[None]
-      for part, shift in zip(batch, state["shift"])
+    both = tuple(_features(part, "batch") for part in batch)
+    away = [x - shift[None] for x, shift in zip(both, state["shift"])]
+    new = tuple(
+      jnp.maximum(old, scales.power(x, least=SMALLEST))
+      for old, x in zip(state["scale"], away)
     )
-    new = {
-      name: _sums(a, b)
-      for name, (a, b) in {"xy": (x, y), "xx": (x, x), "yy": (y, y)}.items()
-    }
-    pairs = jax.tree.map(jnp.add, state["pairs"], new)
-    return state | {"count": state["count"] + len(x), "pairs": pairs}
+    state = _rescaled(state, new)
+    x, y = (a / scale for a, scale in zip(away, new))
+    added = {"xy": _sums(x, y), "xx": _sums(x, x), "yy": _sums(y, y)}
+    size = tuple(
+      jnp.maximum(old, jnp.abs(x).max(0, initial=0.0))
+      for old, x in zip(state["size"], both)
+    )
+    pairs = jax.tree.map(jnp.add, state["pairs"], added)
+    count = state["count"] + len(x)
+    return state | {"count": count, "pairs": pairs, "size": size}
 
   def value(state: dict[str, Any]) -> jax.Array:
     term = _unbiased_sums if debiased else _biased_sums
     found = {k: term(s, state["count"]) for k, s in state["pairs"].items()}
-    return found["xy"] / jnp.sqrt(found["xx"] * found["yy"])
+    varies = [_any_varies(state, k, p) for k, p in enumerate(("xx", "yy"))]
+    result = scales.ratio(found["xy"], found["xx"], found["yy"])
+    return jnp.where(varies[0] & varies[1], result, jnp.nan)
 
   def merge(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Join two parts that began with the same example batch."""
+    new = tuple(map(jnp.maximum, a["scale"], b["scale"]))
+    a, b = _rescaled(a, new), _rescaled(b, new)
     pairs = jax.tree.map(jnp.add, a["pairs"], b["pairs"])
-    return a | {"count": a["count"] + b["count"], "pairs": pairs}
+    size = tuple(map(jnp.maximum, a["size"], b["size"]))
+    count = a["count"] + b["count"]
+    return a | {"count": count, "pairs": pairs, "size": size}
 
   return Fold(init, update, value, merge)
 
 
-def _no_sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
+def _rescaled(state: dict[str, Any], new: Any) -> dict[str, Any]:
+  """Return the state with its sums over larger powers of two."""
+  x, y = (old / scale for old, scale in zip(state["scale"], new))
+  ratios = {"xy": (x, y), "xx": (x, x), "yy": (y, y)}
+  pairs = {k: _times(s, *ratios[k]) for k, s in state["pairs"].items()}
+  return state | {"pairs": pairs, "scale": new}
+
+
+def _times(s: dict[str, Any], a: jax.Array, b: jax.Array) -> dict[str, Any]:
   return {
-    "cross": jnp.zeros((a.shape[1], b.shape[1]), a.dtype),
-    "diagonals": jnp.zeros((), a.dtype),
-    "first": jnp.zeros(a.shape[1], a.dtype),  # sum_i |b_i|^2 a_i
-    "second": jnp.zeros(b.shape[1], b.dtype),  # sum_i |a_i|^2 b_i
-    "sums": (jnp.zeros(a.shape[1]), jnp.zeros(b.shape[1])),
-    "norms": (jnp.zeros(()), jnp.zeros(())),
+    "cross": s["cross"] * (a * b),
+    "diagonals": s["diagonals"] * (a * b) ** 2,
+    "first": s["first"] * (a * b**2),
+    "second": s["second"] * (a**2 * b),
+    "sums": (s["sums"][0] * a, s["sums"][1] * b),
+    "norms": (s["norms"][0] * a**2, s["norms"][1] * b**2),
   }
+
+
+def _any_varies(state: dict[str, Any], k: int, pair: str) -> jax.Array:
+  """Tell whether any feature of one side varies by more than rounding."""
+  sums, scale = state["pairs"][pair], state["scale"][k]
+  square, first = jnp.diagonal(sums["cross"]), sums["sums"][0]
+  count = jnp.maximum(state["count"], 1.0)
+  variance = (square - first**2 / count) / count
+  # What is left where the sums cancel is rounding as well.
+  noise = ROUNDING * jnp.finfo(square.dtype).eps * square / count
+  spread = jnp.sqrt(jnp.maximum(variance - noise, 0.0)) * scale
+  return _varies(spread, state["size"][k]).any()
+
+
+def _no_sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
+  return jax.tree.map(jnp.zeros_like, _sums(a[:1], b[:1]))
 
 
 def _sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
@@ -171,7 +230,8 @@ def _sums(a: jax.Array, b: jax.Array) -> dict[str, Any]:
 
 
 def _biased_sums(s: dict[str, Any], count: jax.Array) -> jax.Array:
-  centred = s["cross"] - jnp.outer(*s["sums"]) / count
+  means = s["sums"][0] / count
+  centred = s["cross"] - jnp.outer(means, s["sums"][1])
   return (centred**2).sum()
 
 

@@ -70,9 +70,9 @@ def _steps(path: Path, ts: np.ndarray) -> np.ndarray:
     moves = np.diff(weights, axis=0)
     squares = np.einsum("ti,ij,tj->t", moves, inner, moves)
     return np.sqrt(np.maximum(squares, 0.0))
-  found, before = [], path(ts[0])
+  found, before = [], trees.widened(path(ts[0]))
   for t in ts[1:]:
-    after = path(t)
+    after = trees.widened(path(t))
     squares = 0.0
     for x, y in zip(jax.tree.leaves(after), jax.tree.leaves(before)):
       if trees.inexact(x):

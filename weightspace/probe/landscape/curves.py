@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.losses import objectives
 from weightspace.paths.bezier import Bezier, Polyline
 from weightspace.probe.landscape import bending
@@ -59,7 +59,8 @@ def fit_curve(
       tx.
 
   Returns:
-    A path, `path(t) -> Params`, with `.points` [bends + 2, ...].
+    A path, `path(t) -> Params`, with `.points` [bends + 2, ...] in float32 or
+    wider, whatever the dtype of the models.
 
   Raises:
     ValueError: for models that differ, a bad loss, or when it becomes NaN.
@@ -146,7 +147,9 @@ def fit_curves(
 
   Garipov et al. 2018, https://arxiv.org/abs/1802.10026.
   """
+  loss = closures.fixed(loss)
   count = _check(loss, data, a, b, batch_size)
+  a, b = trees.widened((a, b))
   for name, value in {"steps": steps, "bends": bends, "strata": strata}.items():
     if value < 1:
       raise ValueError(f"fit_curve: {name} is {value}, expected at least 1")

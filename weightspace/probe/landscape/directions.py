@@ -109,8 +109,8 @@ def random_direction(
     axes: for `filter_axes`.
 
   Returns:
-    A tree like `params`, in its dtypes; integer leaves are 0.  A filter of zero
-    weights has a zero direction.
+    A tree like `params`, in float32 or wider; integer leaves are 0.  A filter
+    of zero weights has a zero direction.
 
   Raises:
     ValueError: for an unknown option, or from `filter_axes`.
@@ -148,9 +148,7 @@ def random_direction(
     floats = [x for x in jax.tree.leaves(params) if trees.inexact(x)]
     scale = _safe_ratio(_total(floats), _total(jax.tree.leaves(result)))
     result = jax.tree.map(lambda x: x * scale, result)
-  return jax.tree.map(
-    lambda x, leaf: x.astype(jnp.result_type(leaf)), result, params
-  )
+  return result
 
 
 def _norm(x: jax.Array, over: tuple[int, ...]) -> jax.Array:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from weightspace import scales
 from weightspace.probe.curvature import operators
 from weightspace.types import Apply, Params
 
@@ -39,7 +40,7 @@ def representation_alignment(before: Any, after: Any) -> jax.Array:
 
   Liu et al. 2024, https://arxiv.org/abs/2310.08513 (uncentred, as their code).
   """
-  flat = [jnp.asarray(x, jnp.float32) for x in (before, after)]
+  flat = [_wide(x) for x in (before, after)]
   if any(x.ndim < 2 for x in flat) or len(flat[0]) != len(flat[1]):
     raise ValueError(
       f"representation_alignment: {flat[0].shape} and {flat[1].shape}, expected"
@@ -47,13 +48,14 @@ def representation_alignment(before: Any, after: Any) -> jax.Array:
     )
   grams = [
     jnp.matmul(x, x.T, precision=HIGHEST)
-    for x in (x.reshape(len(x), -1) for x in flat)
+    for x in (x.reshape(len(x), -1) / scales.power(x) for x in flat)
   ]
-  return _alignment(*grams)
+  return scales.cosine(*grams)
 
 
-def _alignment(a: jax.Array, b: jax.Array) -> jax.Array:
-  return (a * b).sum() / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+def _wide(x: Any) -> jax.Array:
+  x = jnp.asarray(x)
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def tangent_kernel(
@@ -92,7 +94,7 @@ def tangent_kernel(
     def outputs(leaf: jax.Array, n: int = n) -> jax.Array:
       one = [*free[:n], leaf, *free[n + 1 :]]
       values = apply(part.put(params, one), x)
-      return values.reshape(len(values), -1).astype(jnp.float32)
+      return _wide(values).reshape(len(values), -1)
 
     rows = jax.jacrev(outputs)(free[n])
     rows = rows.reshape(*rows.shape[:2], -1)
@@ -135,7 +137,7 @@ def kernel_alignment(
   kernels = [
     tangent_kernel(apply, p, x, only=only, full=full) for p in (before, after)
   ]
-  return _alignment(*kernels)
+  return scales.cosine(*kernels)
 
 
 def sign_agreement(before: Any, after: Any) -> jax.Array:
@@ -166,7 +168,8 @@ def effective_rank(weights: Any, kind: str = "eigenvalues") -> jax.Array:
   eigenvalues: Liu et al. 2024, https://arxiv.org/abs/2310.08513; entropy: Roy
   and Vetterli 2007, https://doi.org/10.5281/zenodo.40594.
   """
-  weights = jnp.asarray(weights, jnp.float32)
+  weights = _wide(weights)
+  weights = weights / scales.power(weights)
   if kind not in RANKS:
     raise ValueError(f"kind: {kind!r}, expected one of {RANKS}")
   square = weights.ndim == 2 and weights.shape[0] == weights.shape[1]

@@ -49,7 +49,9 @@ class Plane:
     Raises:
       ValueError: at the first leaf that differs from the plane's.
     """
-    trees.check_same(self.origin, params, "coordinates")
+    trees.check_same(
+      trees.widened(self.origin), trees.widened(params), "coordinates"
+    )
     delta, u, v = (
       floats(jax.tree.map(_difference, params, self.origin)),
       floats(self.u),
@@ -80,14 +82,14 @@ def _dot(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 
 def span(origin: Params, u: Params, v: Params) -> Stack:
-  """Return (origin, u, v) as a Stack in the wider of their dtypes."""
+  """Return (origin, u, v) as a Stack in float32, or the widest of theirs."""
 
   def join(x: Any, y: Any, z: Any) -> jax.Array:
     if not trees.inexact(x):
       return jnp.stack([jnp.asarray(x)] * 3)
     return jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, (x, y, z))))
 
-  return jax.tree.map(join, origin, u, v)
+  return jax.tree.map(join, *trees.widened((origin, u, v)))
 
 
 def triangle(a: Params, b: Params, c: Params) -> Plane:

@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import losses, models
+from weightspace import closures, losses, models, trees
 from weightspace.paths import barriers
 from weightspace.paths.barriers import Barrier
+from weightspace.paths.bezier import Bezier, Polyline
 from weightspace.types import Apply, Params, Path
 
 
@@ -145,7 +146,7 @@ def profile(
   Args:
     apply: `apply(params, x)` -> logits [B, C]; `apply(params, x, stats)` where
       the policy has statistics.
-    path: any path.
+    path: any path; points of mixes are in float32 or wider.
     batches: a list of {"x", "y"} and perhaps "weight" [B] (`data.batches` pads
       so), or a function that begins the stream anew.
     classes: C.
@@ -168,8 +169,10 @@ def profile(
   """
   if points < 2:
     raise ValueError(f"profile: points is {points}, expected at least 2")
-  policy = statistics or none()
+  policy, apply = statistics or none(), closures.fixed(apply)
   begin: Any = batches if callable(batches) else lambda: batches
+  if isinstance(path, Bezier | Polyline):
+    path = trees.widened(path)
   ts, sums = np.linspace(0.0, 1.0, points), []
   for t in ts:
     params = path(float(t))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import checkpoints, mixes, trees
+from weightspace import checkpoints, closures, mixes, trees
 from weightspace.losses import objectives
 from weightspace.probe.landscape import planes
 from weightspace.types import Data, Loss, Params, Stack
@@ -76,6 +76,7 @@ def surface(
   Li et al. 2018, https://arxiv.org/abs/1712.09913; computing the first layer
   once per direction is ours.
   """
+  loss = closures.fixed(loss)
   stack, rows, shape = _check(loss, data, origin, u, v, us, vs)
   if weights is not None:
     count = objectives.examples(loss, origin, data, "surface")

@@ -108,12 +108,12 @@ def trajectory(
 
 def _mix(stack: Stack, origin: Params, row: np.ndarray) -> Params:
   """Return sum_t row_t (theta_t - origin), float32 or wider."""
-  weights = jnp.asarray(row, jnp.float32)
 
   def leaf(x: jax.Array, o: jax.Array) -> jax.Array:
     if not trees.inexact(x):
       return jnp.zeros(jnp.shape(o), jnp.float32)
     wide = trees.accumulator(x.dtype)
+    weights = jnp.asarray(row, jnp.finfo(wide).dtype)
     return means.contract(x.astype(wide) - jnp.asarray(o, wide)[None], weights)
 
   return jax.tree.map(leaf, stack, origin)

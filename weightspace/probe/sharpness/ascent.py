@@ -65,7 +65,7 @@ def worst_sharpness(
   Andriushchenko et al. 2023, https://arxiv.org/abs/2302.07011; Croce and Hein
   2020 (Auto-PGD), https://arxiv.org/abs/2003.01690.
   """
-  part = sharpness.opened(loss, params, data, "worst_sharpness")
+  loss, part, params = sharpness.opened(loss, params, data, "worst_sharpness")
   sharpness.check_rho(rho, "worst_sharpness")
   if steps < 1 or ball not in BALLS:
     raise ValueError(

@@ -54,7 +54,7 @@ def keskar_sharpness(
   Keskar et al. 2017, https://arxiv.org/abs/1609.04836, section 2.2.2; the
   random start is ours, a tenth of the box wide; the search runs on the host.
   """
-  part = sharpness.opened(loss, params, data, "keskar_sharpness")
+  loss, part, params = sharpness.opened(loss, params, data, "keskar_sharpness")
   sharpness.check_rho(epsilon, "keskar_sharpness", "epsilon")
   if subspace is not None and (key is None or subspace < 1):
     raise ValueError(

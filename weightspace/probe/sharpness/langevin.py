@@ -86,7 +86,9 @@ def learning_coefficient(
   Lau et al. 2023, https://arxiv.org/abs/2308.12108 (beta = 1 / log n); the
   comparison on equal batches is ours.
   """
-  part = sharpness.opened(loss, params, data, "learning_coefficient")
+  loss, part, params = sharpness.opened(
+    loss, params, data, "learning_coefficient"
+  )
   lengths = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
   if len(lengths) != 1 or lengths == {()}:
     raise ValueError(

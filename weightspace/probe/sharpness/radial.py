@@ -49,7 +49,7 @@ def radial_losses(
 
   Ours, in place of a volume, whose estimate one direction dominates.
   """
-  part = sharpness.opened(loss, params, data, "radial_losses")
+  loss, part, params = sharpness.opened(loss, params, data, "radial_losses")
   radii = jnp.asarray(radii, jnp.float32)
   if radii.ndim != 1 or directions < 1:
     raise ValueError(

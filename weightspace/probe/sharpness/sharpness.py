@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import closures, trees
 from weightspace.losses import objectives
 from weightspace.probe.curvature import operators
 from weightspace.probe.curvature.operators import Free, Part
@@ -32,11 +32,18 @@ from weightspace.types import Data, Key, Loss, Params
 NOISES = ("normal", "uniform")
 
 
-def opened(loss: Loss, params: Params, data: Data, what: str) -> Part:
-  """Check the input of a probe and return the leaves that it moves."""
+def opened(
+  loss: Loss, params: Params, data: Data, what: str
+) -> tuple[Loss, Part, Params]:
+  """Check the input of a probe; return the loss, what it moves, and the model.
+
+  The loss is one to keep programs by (`closures`), the model that of float32 or
+  wider leaves, as all points around it.
+  """
   trees.check_finite(params, what)
+  loss, params = closures.fixed(loss), trees.widened(params)
   objectives.examples(loss, params, data, what)
-  return operators.select(params, None, None, what)[0]
+  return loss, operators.select(params, None, None, what)[0], params
 
 
 def check_rho(rho: float, what: str, name: str = "rho") -> None:
@@ -87,7 +94,7 @@ def average_sharpness(
 
   Andriushchenko et al. 2023, https://arxiv.org/abs/2302.07011.
   """
-  part = opened(loss, params, data, "average_sharpness")
+  loss, part, params = opened(loss, params, data, "average_sharpness")
   check_rho(rho, "average_sharpness")
   if draws < 1 or noise not in NOISES:
     raise ValueError(
@@ -168,7 +175,7 @@ def sam_sharpness(
   Foret et al. 2021, https://arxiv.org/abs/2010.01412; Kwon et al. 2021,
   https://arxiv.org/abs/2102.11600 (rho 0.5, eta 0.01).
   """
-  part = opened(loss, params, data, "sam_sharpness")
+  loss, part, params = opened(loss, params, data, "sam_sharpness")
   check_rho(rho, "sam_sharpness")
   if scaled not in ("all", "matrices"):
     raise ValueError(f"scaled: {scaled!r}, expected 'all' or 'matrices'")
