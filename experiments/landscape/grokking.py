@@ -16,6 +16,7 @@ import optax
 
 import weightspace as ws
 from experiments.bench import classifiers
+from experiments.bench.modular import sums
 from experiments.run import claims, progress, runs
 from experiments.run.claims import Claim, Verdict, below, every, exact
 from weightspace import figures, intervals, losses, probe
@@ -27,22 +28,6 @@ MEASURES = {
   "coefficient": "learning coefficient",
   "top": "top eigenvalue",
 }
-
-
-def sums(modulus: int, share: float, key: Any) -> tuple[Data, Data]:
-  """Return all sums a + b mod p as one-hot pairs, split into train and test."""
-  a, b = np.divmod(np.arange(modulus**2), modulus)
-  eye = np.eye(modulus, dtype=np.float32)
-  data = {
-    "x": np.concatenate([eye[a], eye[b]], 1),
-    "y": ((a + b) % modulus).astype(np.int32),
-  }
-  order = np.asarray(jax.random.permutation(key, modulus**2))
-  cut = int(share * modulus**2)
-  return tuple(  # type: ignore[return-value]
-    {k: jnp.asarray(v[part]) for k, v in data.items()}
-    for part in (order[:cut], order[cut:])
-  )
 
 
 def measure(run: runs.Run) -> None:

@@ -1,0 +1,1 @@
+"""Masks: what is pruned, searched, kept apart, and trained alone."""
