@@ -46,7 +46,9 @@ def spaced(old: int, new: int) -> list[int]:
   return [k * (old // new) for k in range(new)]
 
 
-def restack(params: Params, pattern: str, order: Order) -> Params:
+def restack(
+  params: Params, pattern: str, order: Order, *, check: bool = True
+) -> Params:
   """Return the model whose block i is the block order[i] of `params`.
 
   Args:
@@ -57,6 +59,8 @@ def restack(params: Params, pattern: str, order: Order) -> Params:
       "blocks", or of the whole tree, "".
     order: numbers of blocks as they are now, at least one; of stacked layers it
       may be traced.
+    check: whether blocks of different shapes may only meet as they do now;
+      False where it is known that they fit, as from `block_scores`.
 
   Returns:
     Params; new blocks are numbered from the first old number on.
@@ -72,10 +76,12 @@ def restack(params: Params, pattern: str, order: Order) -> Params:
   Repeats: Xia et al. 2024, "Learngene", https://arxiv.org/abs/2404.16897;
   omissions: Jordao et al. 2023, https://arxiv.org/abs/2301.10835.
   """
-  return numbering.replace(params, pattern, functools.partial(_ordered, order))
+  return numbering.replace(
+    params, pattern, functools.partial(_ordered, order, check)
+  )
 
 
-def _ordered(order: Order, found: Blocks) -> Blocks:
+def _ordered(order: Order, check: bool, found: Blocks) -> Blocks:
   """Return the blocks in an order, numbered from the first number on."""
   if isinstance(found, Stacked):
     places = _numbers(order, numbering.known(found))
@@ -89,7 +95,8 @@ def _ordered(order: Order, found: Blocks) -> Blocks:
   if not trees.concrete(order):
     raise ValueError("restack: order is traced, expected numbers for names")
   chosen = _numbers(order, numbering.known(found)).tolist()
-  _check_seams(found, chosen)
+  if check:
+    _check_seams(found, chosen)
   return {min(found) + k: found[n] for k, n in enumerate(chosen)}
 
 

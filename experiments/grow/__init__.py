@@ -1,0 +1,1 @@
+"""Networks of other sizes: sliced, repeated, side by side, assembled."""
