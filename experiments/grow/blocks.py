@@ -167,14 +167,10 @@ def supernets(run: runs.Run) -> text.Lines:
   for count in config.models:
     found = np.stack(
       [
-        _mixture(
-          run, make, paths, count,
-          *(jax.tree.map(lambda x, s=seed: x[s], d) for d in (train, test)),
-          seed,
-        )
+        _mixture(run, make, paths, (count, seed), _of(seed, train, test))
         for seed in range(config.seeds)
       ]
-    )  # fmt: skip
+    )
     ranks = [
       scipy.stats.spearmanr(a, b).statistic for a, b in zip(found, alone)
     ]
@@ -197,17 +193,20 @@ def _alone(
   return bed.accuracy(apply, fitted.params, test) / 100
 
 
+def _of(seed: int, *splits: Data) -> tuple[Data, ...]:
+  """Return the images of one seed."""
+  return tuple(bed.model(split, seed) for split in splits)
+
+
 def _mixture(
   run: runs.Run,
   make: Any,
   paths: list[tuple[int, ...]],
-  count: int,
-  train: Data,
-  test: Data,
-  seed: int,
+  place: tuple[int, int],
+  data: tuple[Data, ...],
 ) -> np.ndarray:
   """Train M supernets, routed by the table; return the score of each path."""
-  config = run.config
+  config, (count, seed), (train, test) = run.config, place, data
   key = jax.random.fold_in(jax.random.fold_in(run.key, 4000 + count), seed)
   stack = jax.vmap(make)(jax.random.split(key, count))
   tx = optax.adam(config.fit.learning_rate)

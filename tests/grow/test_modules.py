@@ -78,9 +78,7 @@ def test_only_the_module_trains():
   mask = grow.inside(mixed, [1, 2])
   data = problems.data()
   data = {"x": data["x"][:, :2], "y": data["y"]}
-  label = jax.tree.map(lambda m: "on" if m.all() else "off", mask)
-  ways = {"on": optax.adamw(0.05), "off": optax.set_to_zero()}
-  tx = optax.partition(ways, label)
+  tx = ws.sparse.train_only(optax.adamw(0.05), mask)
   fitted = ws.train.fit(
     ws.losses.of(forward, ws.losses.cross_entropy), mixed, tx, data,
     key=jax.random.key(0), epochs=3, batch_size=8,
