@@ -1,6 +1,27 @@
 """The package: `pip install .`; `.[data,figures]` adds what the demo needs."""
 
+import pathlib
+import re
+
 import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+FACE = (ROOT / "weightspace/__init__.py").read_text()
+VERSION = re.search(r'^__version__ = "(.+)"$', FACE, re.M)
+assert VERSION is not None
+# Experiments and configs lie in a wheel under the package's own name, so that
+# it takes no other name of the environment (weightspace/scripts runs them).
+BESIDE = {
+  "weightspace.scripts.experiments": "experiments",
+  "weightspace.scripts.configs": "configs",
+}
+LIBRARY = setuptools.find_packages(include=["weightspace", "weightspace.*"])
+SCRIPTS = [
+  f"weightspace.scripts.{name}"
+  for name in setuptools.find_packages(
+    include=["experiments", "experiments.*", "configs", "configs.*"]
+  )
+]
 
 EXTRAS = {
   "data": ["scikit-learn>=1.5"],
@@ -36,12 +57,39 @@ EXTRAS = {
 
 setuptools.setup(
   name="weightspace",
-  version="0.1.0",
+  version=VERSION[1],
   description="Experiments in weight space as pure pytree transforms in JAX.",
+  long_description=(ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  author="The weightspace developers",
   license="Apache-2.0",
+  license_files=["LICENSE"],
+  keywords=[
+    "jax",
+    "model merging",
+    "model soups",
+    "permutation matching",
+    "loss landscape",
+    "weight averaging",
+  ],
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Operating System :: POSIX",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["weightspace", "weightspace.*"]),
-  package_data={"weightspace": ["py.typed"]},
+  packages=[*LIBRARY, *SCRIPTS],
+  package_dir=BESIDE,
+  package_data={
+    "weightspace": ["py.typed"],
+    "weightspace.scripts.experiments": ["**/*.txt", "**/*.js"],
+  },
   install_requires=[
     "absl-py>=2.3",
     "flax>=0.12.8",
@@ -57,6 +105,10 @@ setuptools.setup(
   ],
   extras_require=EXTRAS,
   entry_points={
-    "console_scripts": ["weightspace-merge = weightspace.cli.command:console"]
+    "console_scripts": [
+      "weightspace-demo = weightspace.scripts:demo",
+      "weightspace-merge = weightspace.cli.command:console",
+      "weightspace-reproduce = weightspace.scripts:reproduce",
+    ]
   },
 )

@@ -15,6 +15,8 @@ from weightspace.means import weighted_mean, weighted_sum
 from weightspace.trees import fingerprint, stack, unstack
 from weightspace.types import Fold, Member
 
+__version__ = "0.2.0"
+
 if TYPE_CHECKING:
   from weightspace import (
     average,
