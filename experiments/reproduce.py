@@ -172,7 +172,8 @@ def run(claim: Claim, setting: Setting, second: bool) -> dict[str, Any] | None:
       os.replace(finished, folder / f"result-{known}.json")
   print(f"{claim.name}: experiments.{claim.experiment} {claim.config}")
   command = [sys.executable, "-m", f"experiments.{claim.experiment}"]
-  command += [f"--config=configs/{claim.config}.py:{argument}".rstrip(":")]
+  path = os.path.relpath(str(discovery.module(claim).__file__))
+  command += [f"--config={path}:{argument}".rstrip(":")]
   command += [f"--workdir={setting.workdir}"]
   command += [f"--data_dir={setting.data_dir}"] if setting.data_dir else []
   sys.stdout.flush()

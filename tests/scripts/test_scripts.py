@@ -81,3 +81,9 @@ def test_a_claim_runs(site):
 def test_the_merge_says_what_it_wants(site):
   done = command(site, "weightspace-merge")
   assert done.returncode == 2 and "config, output" in done.stderr
+
+
+def test_one_version_everywhere():
+  citation = (ROOT / "CITATION.cff").read_text()
+  assert f"\nversion: {ws.__version__}\n" in citation
+  assert f"\n## {ws.__version__}" in (ROOT / "CHANGELOG.md").read_text()
