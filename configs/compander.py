@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)
   tiny = mode.mode == "tiny"
   size = 16 if tiny else 128
-  bounded = {"a": 0.4 if tiny else 0.2, "b": 0.4 if tiny else 0.2}
+  bounded = {"a": 0.4 if tiny else 0.15, "b": 0.4 if tiny else 0.15}
   return ml_collections.ConfigDict(
     {
       "registered": REGISTERED,

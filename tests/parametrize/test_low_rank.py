@@ -105,9 +105,9 @@ def test_lora_starts_within_its_bound():
 @pytest.mark.parametrize(
   ("one", "message"),
   [
-    (p.Adapter(np.ones(3), np.ones((1, 2))), r"adapter: factors are \(3,\)"),
+    (p.Adapter(np.ones(3), np.ones((1, 2))), r"factors \(3,\)"),
     (p.SvdLora(np.ones((3, 2)), np.ones(3), np.ones((2, 2))), "e is"),
-    (p.Vera(np.ones((3, 2)), np.ones((1, 2)), 1.0, 1.0), "vera: factors"),
+    (p.Vera(np.ones((3, 2)), np.ones((1, 2)), 1.0, 1.0), "factors"),
   ],
 )
 def test_factors_that_do_not_fit(one, message):

@@ -63,7 +63,7 @@ def attach(
   Ours.
   """
   patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-  names = [path for path, _ in _nodes(params)]
+  names = [path for path, _ in leaf.nodes(params)]
   for one in patterns:
     if not any(fnmatch.fnmatchcase(name, one) for name in names):
       raise ValueError(
@@ -99,8 +99,8 @@ def with_changes(
   >>> leaf.value(with_changes({"w": jnp.zeros((2, 2))}, {"w": one}))["w"].sum()
   Array(4., dtype=float32)
   """
-  given = dict(_nodes(changes, until=leaf.is_change))
-  names = [path for path, _ in _nodes(params)]
+  given = dict(leaf.nodes(changes, until=leaf.is_change))
+  names = [path for path, _ in leaf.nodes(params)]
   for path in given:
     if path not in names:
       raise ValueError(f"with_changes: {path!r} is not in the tree")
@@ -124,7 +124,7 @@ def changes(tree: Params) -> dict[str, Any]:
   """
   return {
     path: _inner(x).change
-    for path, x in _nodes(tree)
+    for path, x in leaf.nodes(tree)
     if isinstance(_inner(x), Changed)
   }
 
@@ -152,17 +152,6 @@ def detach(tree: Params) -> Params:
     return x
 
   return leaf.map_leaves(lambda path, x: bare(x), tree)
-
-
-def _nodes(
-  tree: Params, until: Callable[[Any], bool] = leaf.is_leaf
-) -> list[tuple[str, Any]]:
-  """Return the arrays and computed leaves by path."""
-  found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=until)[0]
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator="/"), x)
-    for path, x in found
-  ]
 
 
 def _inner(x: Any) -> Any:

@@ -58,7 +58,7 @@ class Vera:
   def value(self) -> jax.Array:
     """Return a diag(inner) b diag(outer), in float32 or wider."""
     a, b = leaf.still(self.a), leaf.still(self.b)
-    low_rank.check_factors("vera", a, b)
+    low_rank.check_factors(a, b)
     inner, outer = leaf.wide(self.inner), leaf.wide(self.outer)
     return leaf.dot(a * inner[..., None, :], b) * outer[..., None, :]
 

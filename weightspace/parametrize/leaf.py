@@ -64,6 +64,18 @@ def value(tree: Params) -> Params:
   return map_leaves(lambda path, x: x.value() if is_leaf(x) else x, tree)
 
 
+def plain(tree: Params, stacked: bool = False) -> Params:
+  """Return the tree itself, or `value` of it where a leaf is computed.
+
+  Args:
+    tree: as in `value`.
+    stacked: whether every array has a leading model axis.
+  """
+  if not any(is_leaf(x) for x in jax.tree.leaves(tree, is_leaf=is_leaf)):
+    return tree
+  return jax.vmap(value)(tree) if stacked else value(tree)
+
+
 def map_leaves(function: Callable[[str, Any], Any], tree: Params) -> Params:
   """Map `function(path, node)` over arrays and computed leaves alike.
 
@@ -80,6 +92,17 @@ def map_leaves(function: Callable[[str, Any], Any], tree: Params) -> Params:
       raise ValueError(f"{name!r}: {error}") from None
 
   return jax.tree_util.tree_map_with_path(at, tree, is_leaf=is_leaf)
+
+
+def nodes(
+  tree: Params, until: Callable[[Any], bool] = is_leaf
+) -> list[tuple[str, Any]]:
+  """Return the arrays and computed leaves by path."""
+  found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=until)[0]
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator="/"), x)
+    for path, x in found
+  ]
 
 
 def array(x: Any) -> jax.Array:

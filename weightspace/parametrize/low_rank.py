@@ -34,7 +34,7 @@ class Adapter:
   def value(self) -> jax.Array:
     """Return scale a b, [..., in, out], in float32 or wider."""
     a, b = leaf.wide(self.a), leaf.wide(self.b)
-    check_factors("adapter", a, b)
+    check_factors(a, b)
     return scaled(self.scale, a.dtype) * leaf.dot(a, b)
 
   def value_of(self, kernel: Any) -> jax.Array:
@@ -84,12 +84,11 @@ def added(kernel: Any, change: jax.Array, sign: int) -> jax.Array:
   return (leaf.wide(start) + sign * change).astype(start.dtype)
 
 
-def check_factors(what: str, a: jax.Array, b: jax.Array) -> None:
+def check_factors(a: jax.Array, b: jax.Array) -> None:
   """Raise a ValueError unless factors are [..., in, r] and [..., r, out]."""
   if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
     raise ValueError(
-      f"{what}: factors are {a.shape} and {b.shape}, expected [in, r] and"
-      " [r, out]"
+      f"factors {a.shape} and {b.shape}, expected [in, r] and [r, out]"
     )
 
 

@@ -32,7 +32,7 @@ class SvdLora:
   def value(self) -> jax.Array:
     """Return scale a diag(e) b, [..., in, out], in float32 or wider."""
     a, e, b = leaf.wide(self.a), leaf.wide(self.e), leaf.wide(self.b)
-    low_rank.check_factors("svd_lora", a, b)
+    low_rank.check_factors(a, b)
     if e.shape[-1] != a.shape[-1]:
       raise ValueError(
         f"svd_lora: e is {e.shape}, expected one entry for each of"

@@ -22,6 +22,7 @@ from weightspace import trees
 from weightspace.hosts import concrete
 from weightspace.merge.core import contexts, engine, leaves, one_by_one
 from weightspace.merge.core.steps import Step, minus_base, plus_base
+from weightspace.parametrize import leaf
 from weightspace.types import Key, Params, Stack
 
 
@@ -30,7 +31,8 @@ class Recipe:
   """A chain of steps, called `recipe(stack, base=..., key=..., **statistics)`.
 
   Returns Params, or a Stack where no step reduces.  Arithmetic is float32, cast
-  once to the input dtype; integer leaves are those of model 0.
+  once to the input dtype; integer leaves are those of model 0.  Computed leaves
+  (`weightspace.parametrize`) are merged as their values.
   """
 
   steps: tuple[Step, ...]
@@ -53,6 +55,7 @@ class Recipe:
     key: Key | None = None,
     **statistics: Any,
   ) -> Params:
+    stack, base = leaf.plain(stack, stacked=True), leaf.plain(base)
     sources = contexts.check_given(self.steps, stack, base, key, statistics)
     trees.check_finite(stack, "stack", stacked=True)
     leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
@@ -126,7 +129,8 @@ def run(
 
   Args:
     recipe: a Recipe whose measures, if any, take one pass over leaves each.
-    models: M trees of one structure, shapes and dtypes.
+    models: M trees of one structure, shapes and dtypes; of computed leaves the
+      values count.
     base: what the models were fine-tuned from, where the recipe needs it.
     key: for recipes that draw masks.
     **statistics: what else the recipe needs, by name.
@@ -143,7 +147,9 @@ def run(
   2.0
   """
   recipe = check(recipe, "run")
-  models = trees.as_models(models, "run")
+  if isinstance(models, list | tuple):
+    models = [leaf.plain(model) for model in models]
+  models, base = trees.as_models(models, "run"), leaf.plain(base)
   wide = trees.keeps_bits(models, base)
   with concrete.in_bits(wide):
     merged = _run(recipe, models, base, key, statistics)
@@ -177,9 +183,9 @@ def _run(
     chained, at = engine.at_path(bound, path), ats[path]
     seen = engine.measured_at(chained, measured)
     known = engine.look(chained, x, at, seen)
-    leaf = engine.finish_marked(chained, x, at, seen, known)
-    _check_marked(leaf, models, base)
-    merged.append(leaf)
+    one = engine.finish_marked(chained, x, at, seen, known)
+    _check_marked(one, models, base)
+    merged.append(one)
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)
 
 

@@ -11,33 +11,22 @@ that it changes: base + scale a b.
 from collections.abc import Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from weightspace import trees
+from weightspace import parametrize, trees
 from weightspace.merge.core import checks, task_vector
 from weightspace.merge.core.recipe import Recipe, run
+from weightspace.parametrize import Adapter
 from weightspace.types import Key, Params
 
 FACTORS = ("product", "factors")
 
 
-@flax.struct.dataclass
-class Adapter:
-  """A change of low rank, scale a b."""
-
-  a: Any  # [..., in, r]
-  b: Any  # [..., r, out]
-  scale: Any = 1.0  # alpha / r of LoRA
-
-
-def _is_adapter(x: Any) -> bool:
-  return isinstance(x, Adapter)
-
-
 def product(tree: Params) -> Params:
   """Return the tree with each `Adapter` as its product, in float32.
+
+  Other computed leaves (`weightspace.parametrize`) are their values likewise.
 
   Raises:
     ValueError: naming an adapter whose factors do not fit each other.
@@ -51,22 +40,17 @@ def product(tree: Params) -> Params:
   """
 
   def leaf(path: Any, x: Any) -> Any:
-    if not _is_adapter(x):
+    if not parametrize.is_leaf(x):
       return x
-    a, b = jnp.asarray(x.a), jnp.asarray(x.b)
-    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+    try:
+      return x.value()
+    except ValueError as error:
       name = jax.tree_util.keystr(path, simple=True, separator="/")
-      raise ValueError(
-        f"adapter: {name!r} has factors {a.shape} and {b.shape}, expected"
-        " [in, r] and [r, out]"
-      )
-    wide = jnp.promote_types(trees.accumulator(a.dtype), jnp.float32)
-    found = jnp.matmul(
-      a.astype(wide), b.astype(wide), precision=jax.lax.Precision.HIGHEST
-    )
-    return jnp.asarray(x.scale, wide) * found
+      raise ValueError(f"adapter: {name!r} has {error}") from None
 
-  return jax.tree_util.tree_map_with_path(leaf, tree, is_leaf=_is_adapter)
+  return jax.tree_util.tree_map_with_path(
+    leaf, tree, is_leaf=parametrize.is_leaf
+  )
 
 
 def run_adapters(
@@ -81,12 +65,13 @@ def run_adapters(
 
   Args:
     recipe: sees models [M, ...] of the leaves that are adapted.
-    adapters: M trees of `Adapter` leaves under some paths of the base, all the
-      same; their ranks may differ where the product is merged.
+    adapters: M trees of `Adapter` leaves, or of other changes of
+      `weightspace.parametrize`, under some paths of the base, all the same;
+      their ranks and kinds may differ where the product is merged.
     base: the model that they adapt.
     factors: what the recipe sees: "product", base + scale a b beside the base;
-      or "factors", scale a and b beside zeros.  A mean of factors is not the
-      mean of products.
+      or "factors" of `Adapter` leaves, scale a and b beside zeros.  A mean of
+      factors is not the mean of products.
     key: for recipes that draw masks.
 
   Returns:
@@ -111,7 +96,7 @@ def run_adapters(
   if not adapters:
     raise ValueError("run_adapters: no adapters, expected at least one")
   whole = trees.named(base)
-  columns = [trees.named(product(adapter)) for adapter in adapters]
+  columns = [trees.named(product(_added(one, whole))) for one in adapters]
   for index, column in enumerate(columns):
     for path, x in column.items():
       if path not in whole:
@@ -135,13 +120,39 @@ def run_adapters(
   return trees.map_named(lambda path, x: merged.get(path, x), base)
 
 
+def _added(tree: Params, whole: dict[str, Any]) -> Params:
+  """Return the tree with changes that are no sum as what they add."""
+
+  def leaf(path: Any, x: Any) -> Any:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if parametrize.is_leaf(x) or name not in whole:
+      return x
+    kernel = jnp.asarray(whole[name])
+    wide = kernel.astype(trees.accumulator(kernel.dtype))
+    return x.value_of(wide) - wide
+
+  return jax.tree_util.tree_map_with_path(
+    leaf, tree, is_leaf=lambda x: hasattr(x, "value_of")
+  )
+
+
 def _factors(tree: Params) -> dict[str, dict[str, jax.Array]]:
-  """Return {path: {"a": scale a, "b": b}}: recipes see no scale."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_adapter)[0]
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): {
-      "a": jnp.asarray(x.a) * jnp.asarray(x.scale, jnp.result_type(x.a)),
-      "b": jnp.asarray(x.b),
-    }
-    for path, x in leaves
-  }
+  """Return {path: {"a": scale a, "b": b}}: recipes see no scale.
+
+  Raises:
+    ValueError: naming a leaf that has no such factors.
+  """
+  leaves = jax.tree_util.tree_flatten_with_path(
+    tree, is_leaf=lambda x: hasattr(x, "value_of")
+  )[0]
+  pairs = {}
+  for path, x in leaves:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if not isinstance(x, Adapter):
+      raise ValueError(
+        f"run_adapters: {name!r} is a {type(x).__name__}, expected an Adapter"
+        " to merge by factors"
+      )
+    scale = jnp.asarray(x.scale, jnp.result_type(x.a))
+    pairs[name] = {"a": jnp.asarray(x.a) * scale, "b": jnp.asarray(x.b)}
+  return pairs

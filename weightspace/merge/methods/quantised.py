@@ -19,13 +19,21 @@ CURVES = ("linear", "log2", "tanh")
 
 
 class Quantised(NamedTuple):
-  """Codes in -L .. L with L = 2^(bits - 1) - 1, and one size for each leaf."""
+  """Codes in -L .. L with L = 2^(bits - 1) - 1, and one size for each leaf.
+
+  It stands for a tree, as `weightspace.parametrize` has leaves that stand for
+  arrays; `parametrize.quantise` has a scale for each output.
+  """
 
   codes: Params  # int8
   top: Params  # [], largest magnitude
   spread: Params  # [], root mean square; the tanh curve's unit
   bits: int
   curve: str
+
+  def value(self) -> Params:
+    """Return the float32 tree that the codes stand for."""
+    return dequantise(self)
 
 
 def quantise(tree: Params, bits: int = 8, curve: str = "linear") -> Quantised:

@@ -21,6 +21,7 @@ from weightspace import figures, trees
 from weightspace.merge.core import contexts, engine
 from weightspace.merge.core.recipe import Recipe, check
 from weightspace.merge.reports import tables, warnings
+from weightspace.parametrize import leaf
 from weightspace.types import Key, Params, Stack
 
 COLUMNS = (
@@ -108,6 +109,7 @@ def report(
   Ours.
   """
   recipe = check(recipe, "report")
+  stack, base = leaf.plain(stack, stacked=True), leaf.plain(base)
   trees.check_finite(stack, "stack", stacked=True)
   sources = contexts.check_given(recipe.steps, stack, base, key, statistics)
   leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
