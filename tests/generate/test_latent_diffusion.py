@@ -46,6 +46,22 @@ def test_it_learns_what_a_condition_means():
   assert np.allclose(ends, [14.0, 10.0], atol=0.7)
 
 
+def test_a_condition_may_be_a_set():
+  """What counts are the elements, in any order and number."""
+  label = jnp.repeat(jnp.array([0.0, 1.0]), 64)[:, None]
+  noise = 0.1 * jax.random.normal(KEY, (128, 6, 1))
+  sets, z = label[:, None] + noise, 4.0 * label + 10.0
+  settings = {"epochs": 300, "batch_size": 64, "learning_rate": 3e-3}
+  model = ddpm(z, sets, KEY, steps=20, width=16, layers=1, **settings)
+  few = jnp.stack([jnp.full((3, 1), v) for v in (0.0, 1.0)])
+  ends = model.sample(KEY, jnp.repeat(few, 16, 0)).reshape(2, 16).mean(1)
+  assert np.allclose(ends, [10.0, 14.0], atol=1.0)
+  turned = model.sample(KEY, sets[:4, ::-1])
+  assert np.allclose(model.sample(KEY, sets[:4]), turned, atol=1e-4)
+  with pytest.raises(ValueError, match=r"\(4, 1\), expected \[K, S, 1\]"):
+    model.sample(KEY, label[:4])
+
+
 def test_samples_depend_on_the_key_and_their_place_alone():
   z = jax.random.normal(KEY, (8, 2))
   model = ddpm(z, None, KEY, steps=5, width=4, epochs=1, batch_size=8)

@@ -20,10 +20,9 @@ import numpy as np
 import optax
 
 from weightspace import train, trees
-from weightspace.models import build
+from weightspace.generate import denoisers
+from weightspace.generate.denoisers import Denoiser
 from weightspace.types import Key, Params
-
-TIMES = 32  # sines and cosines that a step is told to the network as
 
 
 @flax.struct.dataclass
@@ -35,8 +34,7 @@ class Diffusion:
   center: jax.Array  # [d]
   scale: jax.Array  # [d]
   losses: jax.Array  # [epochs], the mean loss of each
-  width: int = flax.struct.field(pytree_node=False)
-  layers: int = flax.struct.field(pytree_node=False)
+  network: Denoiser = flax.struct.field(pytree_node=False)
 
   def sample(self, key: Key, conditions: jax.Array) -> jax.Array:
     """Return one vector for each condition, by ancestral sampling.
@@ -47,7 +45,8 @@ class Diffusion:
 
     Args:
       key: of the noise; each condition has a stream of its own.
-      conditions: [K, c]; [K, 0] for a diffusion without.
+      conditions: [K, c], or sets [K, S, c] of any size S where it was trained
+        on sets; [K, 0] for a diffusion without.
 
     Returns:
       [K, d].
@@ -55,11 +54,7 @@ class Diffusion:
     Ho et al. 2020, https://arxiv.org/abs/2006.11239 (algorithm 2).
     """
     count, size = len(conditions), len(self.center)
-    expected = _inputs(self.params) - size - TIMES
-    if conditions.shape != (count, expected):
-      raise ValueError(
-        f"sample: conditions are {conditions.shape}, expected [K, {expected}]"
-      )
+    _check_conditions(self, conditions)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     before = jnp.concatenate([jnp.ones(1), self.kept[:-1]])
     beta = 1.0 - self.kept / before
@@ -82,8 +77,17 @@ class Diffusion:
 
   def _noise_in(self, z: jax.Array, t: jax.Array, c: jax.Array) -> jax.Array:
     share = t / len(self.kept)
-    network = _network(self.width, self.layers, z.shape[-1])
-    return network.apply(self.params, _given(z, share, c))
+    return denoisers.noise_in(self.network, self.params, z, share, c)
+
+
+def _check_conditions(model: Diffusion, conditions: jax.Array) -> None:
+  shape = denoisers.condition_shape(model.network, model.params)
+  sets = denoisers.ELEMENTS in model.params
+  if conditions.ndim != 2 + sets or conditions.shape[-1:] != shape:
+    expected = f"[K, {'S, ' * sets}{shape[0]}]"
+    raise ValueError(
+      f"sample: conditions are {conditions.shape}, expected {expected}"
+    )
 
 
 def ddpm(
@@ -105,7 +109,9 @@ def ddpm(
 
   Args:
     z: [M, d], such as the coordinates of `basis`.
-    conditions: [M, c], what each came from; None for none.
+    conditions: [M, c], what each came from, such as its classes; [M, S, c],
+      sets of S vectors, such as images of its classes in a basis; None for
+      none.
     key: draws the network, the batches and the noise.
     steps: T of the diffusion.
     width: of the network's hidden layers.
@@ -133,9 +139,9 @@ def ddpm(
   _check(z, c, batch_size)
   center, deviation = z.mean(0), z.std(0)
   scale = jnp.where(deviation > 0, deviation, 1.0)
-  network = _network(width, layers, z.shape[1])
+  network = Denoiser(width, layers, z.shape[1])
   begin, noise = jax.random.split(key)
-  params = network.init(begin, _given(z[:1], jnp.zeros(1), c[:1]))
+  params = denoisers.initial(network, begin, z[:1], jnp.zeros(1), c[:1])
   total = epochs * (len(z) // batch_size)
 
   def prepare(key: Key, batch: Any) -> Any:
@@ -146,8 +152,10 @@ def ddpm(
   def loss(params: Params, batch: Any) -> jax.Array:
     share = kept_shares(steps, betas)[batch["t"]][:, None]
     noisy = jnp.sqrt(share) * batch["z"] + jnp.sqrt(1 - share) * batch["e"]
-    given = _given(noisy, batch["t"] / steps, batch["c"])
-    return ((network.apply(params, given) - batch["e"]) ** 2).mean(-1)
+    told = denoisers.noise_in(
+      network, params, noisy, batch["t"] / steps, batch["c"]
+    )
+    return ((told - batch["e"]) ** 2).mean(-1)
 
   data = {"z": (z - center[None]) / scale[None], "c": c}
   fitted = train.fit(
@@ -161,9 +169,7 @@ def ddpm(
     prepare=prepare,
   )
   losses = jnp.asarray(fitted.losses.mean(1))
-  return Diffusion(
-    fitted.params, kept, center, scale, losses, width=width, layers=layers
-  )
+  return Diffusion(fitted.params, kept, center, scale, losses, network)
 
 
 def kept_shares(
@@ -189,26 +195,11 @@ def kept_shares(
   return jnp.asarray(np.cumprod(1.0 - beta), jnp.float32)
 
 
-def _network(width: int, layers: int, size: int) -> Any:
-  hidden = (width,) * layers
-  return build("mlp", hidden=hidden, classes=size, activation="gelu")
-
-
-def _inputs(params: Params) -> int:
-  return int(params["Dense_0"]["kernel"].shape[0])
-
-
-def _given(z: jax.Array, share: jax.Array, c: jax.Array) -> jax.Array:
-  """Return what the network is given: z, the step as waves, the condition."""
-  speeds = 2.0 ** jnp.linspace(0.0, 8.0, TIMES // 2)
-  angles = share[:, None] * speeds[None]
-  return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles), c], 1)
-
-
 def _check(z: jax.Array, c: jax.Array, batch_size: int) -> None:
-  if z.ndim != 2 or c.ndim != 2 or len(c) != len(z):
+  if z.ndim != 2 or c.ndim not in (2, 3) or len(c) != len(z):
     raise ValueError(
-      f"ddpm: z {z.shape} and conditions {c.shape}, expected [M, d] and [M, c]"
+      f"ddpm: z {z.shape} and conditions {c.shape}, expected [M, d], and [M, c]"
+      " or [M, S, c]"
     )
   if not 1 <= batch_size <= len(z):
     raise ValueError(
