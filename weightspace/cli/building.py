@@ -27,8 +27,8 @@ import numpy as np
 from weightspace.cli import models, outputs
 from weightspace.cli.config import leaf_sources, schema
 from weightspace.cli.inputs import views
-from weightspace.cli.recipes import choosing
-from weightspace.merge.files.work_items import Part
+from weightspace.cli.recipes import choosing, methods
+from weightspace.merge.files.work_items import Part, Written
 
 
 class Job(NamedTuple):
@@ -53,12 +53,13 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
       honoured, before anything is read but headers.
   """
   opened = {name: models.open_model(name) for name in schema.models(config)}
+  opened, agreed = models.agree(opened, config)
   shared = None
   if config.tokenizer is not None:
     opened, shared = models.align(opened, config.tokenizer, config.base)
   else:
     models.promised(list(opened.values()))
-  notes = choosing.check_names(config)
+  notes = [*choosing.check_names(config), *agreed.notes]
   groups: dict[Any, dict[str, Mapping[str, str]]] = {}
   made: dict[Any, choosing.Chosen] = {}
   depth = None
@@ -76,12 +77,51 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
   parts = [
     _part(made[key], leaves, opened, dtype) for key, leaves in groups.items()
   ]
+  parts += _copied(agreed.alone, agreed.found, dtype)
+  parts = [
+    _with_copies(part, agreed.copies, _dtype(config.out_dtype))
+    for part in parts
+  ]
   out = _dtype(config.out_dtype)
   kept = {kind for part in parts for _, kind in part.inputs[0].kinds.values()}
   floats = {one for one in kept if jnp.issubdtype(one, jnp.floating)}
   told = out or (floats.pop() if len(floats) == 1 else None)
   files = outputs.files(config, opened, shared, depth, told, tokenizer)
   return Job(parts, files, out, opened, notes)
+
+
+def _copied(
+  alone: Mapping[str, str],
+  found: Mapping[str, models.Model],
+  dtype: np.dtype | None,
+) -> list[Part]:
+  """Return the parts of leaves that are copied from the one model."""
+  names: dict[str, dict[str, Mapping[str, str]]] = {}
+  for leaf, model in alone.items():
+    names.setdefault(model, {})[leaf] = {model: leaf}
+  one = methods.recipe("passthrough", {"scale": (None,)}, {}, False)
+  return [
+    _part(choosing.Chosen(one, (model,), None), leaves, found, dtype)
+    for model, leaves in names.items()
+  ]
+
+
+def _with_copies(
+  part: Part, copies: Mapping[str, list[str]], dtype: np.dtype | None
+) -> Part:
+  """Return a part that writes tied leaves under all of their names."""
+  written = {}
+  for leaf, (shape, kind) in part.inputs[0].kinds.items():
+    if leaf in copies:
+      names = [*copies[leaf], leaf]
+      real = jnp.issubdtype(kind, jnp.floating)
+      kind = dtype if dtype is not None and real else kind
+      written[leaf] = Written(
+        {name: (shape, kind) for name in names},
+        kind,
+        functools.partial(dict.fromkeys, names),
+      )
+  return part._replace(written=written)
 
 
 def _leaves_of(

@@ -13,8 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weightspace.checkpoints import readers
-from weightspace.cli.config import leaf_sources, tokens
-from weightspace.cli.inputs import adapters, references, views
+from weightspace.cli.config import leaf_sources, schema, tokens
+from weightspace.cli.inputs import (
+  adapters,
+  disagreements,
+  references,
+  shared_leaves,
+  tied,
+  views,
+)
 from weightspace.cli.vocabularies import tokenizers, vocabulary
 
 Files = tokenizers.Files
@@ -54,6 +61,55 @@ def open_model(reference: str) -> Model:
   }
   settings = references.table(folder, "config.json")
   return Model(views.view(reader, kept), folder, settings, adapter)
+
+
+class Agreement(NamedTuple):
+  """What was found on the way to the same leaves in all models."""
+
+  found: Mapping[str, Model]  # with leaves that only some have
+  alone: Mapping[str, str]  # leaves that are copied, and from which model
+  copies: Mapping[str, list[str]]  # further names that a leaf is written under
+  notes: list[str]
+
+
+def agree(
+  models: Mapping[str, Model], config: schema.Config
+) -> tuple[dict[str, Model], Agreement]:
+  """Return the models with the same leaves, and what is to be said of them.
+
+  Args:
+    models: by reference, the base or the first model first.
+    config: whose `missing`, `map` and `allow` count.
+
+  Raises:
+    ValueError: naming the models and what they differ in.
+  """
+  whole = all(
+    source.layers is None
+    for module in config.modules.values()
+    for one in module.slices
+    for source in one.sources
+  )
+  tables = {name: model.settings for name, model in models.items()}
+  notes = disagreements.check(tables, config.allow is not None)
+  agreed = shared_leaves.agree(
+    {n: shared_leaves.Input(m.reader, m.settings) for n, m in models.items()},
+    maps=config.maps,
+    missing=config.missing,
+    base=config.base,
+    whole=whole,
+  )
+  made = {n: m._replace(reader=agreed.readers[n]) for n, m in models.items()}
+  if agreed.untied:
+    donor = next(iter(made))
+    settings = tied.untied(made[donor].settings)
+    made[donor] = made[donor]._replace(settings=settings)
+  reference = config.base or next(iter(made))
+  notes += agreed.notes
+  if whole:
+    notes += disagreements.unrelated(agreed.readers, reference)
+  found = {n: m._replace(reader=agreed.named[n]) for n, m in models.items()}
+  return made, Agreement(found, agreed.alone, agreed.copies, notes)
 
 
 def align(

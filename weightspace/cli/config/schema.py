@@ -24,8 +24,11 @@ WHERE = ("models", "slices", "modules")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 KEYS = (
   "merge_method recipe base_model parameters dtype out_dtype tokenizer"
-  " tokenizer_source chat_template name"
+  " tokenizer_source chat_template name missing map allow quantise"
 ).split()
+MISSING = ("refuse", "base", "first", "skip")
+ALLOW = ("different configs",)
+QUANTISE = ("same",)
 
 
 class Source(NamedTuple):
@@ -63,6 +66,10 @@ class Config(NamedTuple):
   out_dtype: str | None = None
   tokenizer: tokens.Tokenizer | None = None
   chat_template: str | None = None
+  missing: str = "refuse"  # what becomes of leaves that a model lacks
+  maps: Mapping[str, Mapping[str, str]] = {}  # of names, by model
+  allow: str | None = None
+  quantise: str | None = None
 
 
 def parse(found: Any) -> Config:
@@ -96,8 +103,43 @@ def parse(found: Any) -> Config:
     out_dtype=_dtype(table, "out_dtype"),
     tokenizer=tokens.parse(table),
     chat_template=keys.text(table, "chat_template"),
+    missing=_one_of(table, "missing", MISSING) or "refuse",
+    allow=_one_of(table, "allow", ALLOW),
+    quantise=_one_of(table, "quantise", QUANTISE),
   )
-  return _with_base(config)
+  config = _with_base(config)
+  return config._replace(maps=_maps(table, models(config)))
+
+
+def _one_of(
+  table: Mapping[str, Any], key: str, known: tuple[str, ...]
+) -> str | None:
+  found = keys.text(table, key)
+  if found not in (None, *known):
+    raise ValueError(f"{key} is {found!r}, expected {' or '.join(known)}")
+  return found
+
+
+def _maps(
+  table: Mapping[str, Any], names: list[str]
+) -> dict[str, dict[str, str]]:
+  """Return how names of leaves begin and are to begin, for each model.
+
+  `map: {OLD: NEW}` holds for all models, `map: {MODEL: {OLD: NEW}}` for one.
+  """
+  given = keys.table(table.get("map") or {}, "map", None)
+  maps: dict[str, dict[str, str]] = {name: {} for name in names}
+  for key, value in given.items():
+    if isinstance(value, Mapping):
+      if key not in maps:
+        raise ValueError(
+          f"map: {key!r} is not merged, expected one of {', '.join(names)}"
+        )
+      maps[key] |= {str(old): str(new) for old, new in value.items()}
+    else:
+      new = "" if value is None else str(value)
+      maps = {name: {**one, str(key): new} for name, one in maps.items()}
+  return {name: one for name, one in maps.items() if one}
 
 
 def models(config: Config) -> list[str]:

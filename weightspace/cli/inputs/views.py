@@ -50,6 +50,16 @@ def view(
   return readers.Reader(reader.path, kinds, load)
 
 
+def joined(reader: readers.Reader, other: readers.Reader) -> readers.Reader:
+  """Return a checkpoint with the leaves of another beside its own."""
+
+  def load(name: str, index: Any) -> Any:
+    return (reader if name in reader.kinds else other).read(name, index)
+
+  kinds = {**other.kinds, **reader.kinds}
+  return readers.Reader(reader.path, kinds, load)
+
+
 def _check_range(
   path: str, name: str, leaf: np.ndarray, cast: np.ndarray
 ) -> None:

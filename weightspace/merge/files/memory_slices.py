@@ -114,6 +114,7 @@ def cut(
   row = math.prod(shape[1:])
   one = need_bytes(row, dtype.itemsize, len(models), folds(chained))
   divisible = divides(chained) and not part.given
+  divisible = divisible and path not in part.written
   divisible = divisible and not leaves.is_complex(np.empty(0, dtype))
   rows = total
   if divisible and row:

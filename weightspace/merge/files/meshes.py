@@ -142,6 +142,8 @@ def _merged(
         if nan:
           what = "inf or NaN of numbers" if name == "merged" else "NaN"
           raise ValueError(f"{name}: {what} in {path!r}, expected numbers")
+    for path, stored in part.written.items():
+      found |= stored.encode(found[path])
     merged |= found
   return merged
 

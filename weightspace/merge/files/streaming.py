@@ -168,4 +168,8 @@ def _merge(
       merged = memory_slices.merge(
         path, chained, arrays, at, seen, dtype=task.out[path]
       )
-      write(writer.write_rows, path, merged, piece.rows, piece.ends)
+      if path in task.part.written:  # its own name comes last
+        for name, part in task.part.written[path].encode(merged).items():
+          write(writer.write, name, part)
+      else:
+        write(writer.write_rows, path, merged, piece.rows, piece.ends)

@@ -16,7 +16,7 @@ its leaves; a Plan is all of them, with the bytes and the memory that they take.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,14 @@ from weightspace.merge.files import digests, memory_slices
 from weightspace.types import Key
 
 
+class Written(NamedTuple):
+  """How a merged leaf is stored: as several leaves, in another form."""
+
+  kinds: Mapping[str, tensor_files.Kind]  # the leaf's own name is the last
+  dtype: np.dtype  # of the merged leaf that `encode` is given
+  encode: Callable[[Any], Mapping[str, Any]]
+
+
 class Part(NamedTuple):
   """Some leaves of the output: a recipe over inputs with the same leaves."""
 
@@ -39,6 +47,7 @@ class Part(NamedTuple):
   inputs: tuple[Reader, ...]
   base: Reader | None = None
   given: Mapping[str, tuple[Reader, ...]] = {}  # statistics, by name
+  written: Mapping[str, Written] = {}  # leaves that are not stored as they are
 
   @property
   def sources(self) -> list[Reader]:
@@ -71,14 +80,14 @@ class Plan(NamedTuple):
   def wide(self) -> bool:
     """Whether a leaf is merged in 64 bits."""
     merged = [
-      (task.part.inputs[0].kinds[path], self.kinds[path])
+      (task.part.inputs[0].kinds[path], task.out[path])
       for task in self.tasks
       for path in task.ats
     ]
     return any(
       memory_slices.merges(read) and concrete.wide(np.empty(0, dtype))
       for read, written in merged
-      for dtype in (read[1], written[1])
+      for dtype in (read[1], written)
     )
 
 
@@ -94,13 +103,16 @@ def plan(
   Raises:
     ValueError: as `stream`.
   """
-  tasks, kinds, read, peak = [], {}, 0, 0
+  tasks, read, peak = [], 0, 0
+  kinds: dict[str, tensor_files.Kind] = {}
   for part in parts:
     task = _bind(part, key, dtype)
     for path in task.ats:
       if path in kinds:
         raise ValueError(f"merge: {path!r} belongs to two parts, expected one")
-      kinds[path] = (part.inputs[0].shape(path), task.out[path])
+      shape, stored = part.inputs[0].shape(path), part.written.get(path)
+      own = {path: (shape, task.out[path])}
+      kinds |= stored.kinds if stored else own
       peak = max(
         peak, memory_slices.need(task.part, task.bound, path, max_memory)
       )
@@ -159,6 +171,7 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
     path: np.dtype(dtype) if dtype and _floating(leaf) else leaf.dtype
     for path, leaf in one.items()
   }
+  out |= {path: stored.dtype for path, stored in part.written.items()}
   return Task(part, bound, ats, out)
 
 
