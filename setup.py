@@ -46,6 +46,7 @@ EXTRAS = {
     "pandas>=2",
     "peft>=0.17",
     "pyarrow>=15",
+    "qwix==0.1.8",
     "ray==2.60.0",
     "submitit==1.5.4",
     "tensorboardX==2.6.5",
