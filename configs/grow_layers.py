@@ -52,10 +52,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "pool": 1,
       "examples": 120 if tiny else 10_000,
       "test": 60 if tiny else 2_000,
-      "depth": 14 if tiny else 20,
+      "depth": 8 if tiny else 20,
       "width": 0.25 if tiny else 0.5,
       "kind": "grasp",
-      "scored": 60 if tiny else 500,
+      "scored": 20 if tiny else 500,
       "removed": (1,) if tiny else (2, 4),
       "fit": {
         "epochs": 1 if tiny else 10,

@@ -68,7 +68,7 @@ def layer_tickets(run: runs.Run) -> text.Lines:
   model = ws.models.build(
     "resnet", depth=config.depth, width=config.width, norm="batch"
   )
-  start = bed.starts(run, lambda key: model.init(key, train["x"][0, :1]), 0)
+  start = text.starts(model, train["x"][0], run.key, config.seeds)
   axes = bed.axes_of(apply_resnet, start, train["x"])
   yield from _trained(run, "dense", list(ws.unstack(start)), train, test)
   for removed in config.removed:
@@ -171,13 +171,24 @@ def supernets(run: runs.Run) -> text.Lines:
         for seed in range(config.seeds)
       ]
     )
-    ranks = [
-      scipy.stats.spearmanr(a, b).statistic for a, b in zip(found, alone)
-    ]
+    ranks = [correlation(a, b) for a, b in zip(found, alone)]
     best = [100 * alone[s, int(f.argmax())] for s, f in enumerate(found)]
     yield from text.lines(
       f"M = {count}", {RANK: np.array(ranks), "chosen (%)": np.array(best)}
     )
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+  """Return the rank correlation; 0 where one of the two ranks nothing.
+
+  >>> correlation(np.array([1.0, 2.0, 3.0]), np.array([5.0, 6.0, 4.0]))
+  -0.5
+  >>> correlation(np.ones(3), np.arange(3.0))
+  0.0
+  """
+  if np.ptp(a) == 0 or np.ptp(b) == 0:
+    return 0.0
+  return float(scipy.stats.spearmanr(a, b).statistic)
 
 
 def _alone(

@@ -19,6 +19,14 @@ from weightspace.grow.entanglement import (
   entangle,
   search,
 )
+from weightspace.grow.gates import (
+  draw_gates,
+  gate_optimiser,
+  gate_units,
+  gated_loss,
+  kept_share,
+  open_units,
+)
 from weightspace.grow.growth import orthogonal, side_by_side
 from weightspace.grow.inheritance import affinity, inherit
 from weightspace.grow.modules import assemble, hybrid, inside, part
@@ -40,13 +48,19 @@ __all__ = [
   "darts",
   "deepen",
   "draw_children",
+  "draw_gates",
   "drnas",
   "dropped",
   "entangle",
+  "gate_optimiser",
+  "gate_units",
   "gated",
+  "gated_loss",
   "hybrid",
   "inherit",
   "inside",
+  "kept_share",
+  "open_units",
   "orthogonal",
   "part",
   "pooling",
