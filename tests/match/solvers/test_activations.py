@@ -8,7 +8,7 @@ import pytest
 import weightspace as ws
 from tests import architectures, problems
 from weightspace import match
-from weightspace.match.solvers import activations, points
+from weightspace.match.solvers import activations, assignment, points
 
 NAMES = ["mlp", "conv_flatten", "heads_einsum", "heads_reshape", "grouped"]
 NAMES += ["normed_heads", "residual", "experts", "group_norm", "dense_net"]
@@ -54,7 +54,7 @@ def test_similarities_are_as_in_numpy(similar):
   picked = expected[np.arange(5), place]
   np.testing.assert_allclose(found.similarity[name], picked, 1e-3, 1e-3)
   wide = np.where(np.isnan(expected), 0.0, expected)
-  best = match.assignment.solve(wide)
+  best = assignment.solve(wide)
   assert wide[np.arange(5), best].sum() == pytest.approx(picked.sum(), rel=1e-4)
 
 

@@ -11,7 +11,13 @@ import scipy.optimize
 import weightspace as ws
 from tests import architectures, problems
 from weightspace import match
-from weightspace.match.solvers import assignment
+from weightspace.match.solvers import (
+  assignment,
+  coordinate_descent,
+  grams,
+  matching_plan,
+)
+from weightspace.symmetry import axes as axes_of
 from weightspace.symmetry import checks
 
 PLANTED = [
@@ -113,7 +119,7 @@ def test_heads_are_matched_with_what_they_hold():
   axes = match.trace_axes(apply, params, x)
   b = jax.tree.map(lambda w: random.normal(size=w.shape).astype("f"), params)
   found = match.match_weights(axes, params, b)
-  names = {n: match.axes.shape(axes, n) for n in found.perm}
+  names = {n: axes_of.shape(axes, n) for n in found.perm}
   best = -np.inf
   heads = next(n for n, s in names.items() if s == (2,))
   for order in itertools.permutations(range(2)):
@@ -206,7 +212,7 @@ def test_a_good_present_order_makes_no_other_answer(noise):
 def test_products_of_slices(size, axis, batch, dtype):
   random = np.random.default_rng(0)
   a, b = (random.normal(size=(2, size, 40)).astype(dtype) for _ in range(2))
-  found = match.grams.gram(a, b, axis, batch)
+  found = grams.gram(a, b, axis, batch)
   left = "abc"
   right = left.replace(left[axis], "z")
   rest = "".join(left[k] for k in batch) + left[axis] + "z"
@@ -220,34 +226,34 @@ def test_products_of_slices(size, axis, batch, dtype):
 def test_products_that_are_kept_are_those_made_anew(name):
   _, params, _, _ = built = architectures.build(name)
   axes = match.trace_axes(built[0], params, built[2])
-  plan = match.plans.make_plan(axes, params)
-  a = match.plans.load(plan, params)
+  plan = matching_plan.make_plan(axes, params)
+  a = matching_plan.load(plan, params)
   perm = match.random(axes, params, jax.random.key(9))
-  b = match.plans.order(plan, a, perm)
-  known = {}
+  b = matching_plan.order(plan, a, perm)
+  models = matching_plan.pair(plan, a, b, "scipy")
   free = [n for n in plan.places if not plan.inner[n]]
   for round, turned in enumerate([*free, *free[::-1]]):
     for n in plan.places:
-      kept = match.descent.gains(plan, a, b, n, known)
-      anew = match.descent.gains(plan, a, b, n, {})
+      kept = coordinate_descent.gains(models, n)
+      anew = coordinate_descent.gains(models._replace(products={}), n)
       problems.close(kept, anew, 1e-5, 1e-5)
     change = match.random(axes, params, jax.random.key(round))[turned]
-    b = match.plans.order(plan, b, {turned: change})
-    match.descent.forget(plan, known, {turned: change})
-  assert any(own for own in known.values())
+    models.b[:] = matching_plan.order(plan, models.b, {turned: change})
+    coordinate_descent.forget(models, {turned: change})
+  assert any(models.products.values())
 
 
 @pytest.mark.parametrize("name", ["mlp", "rnn", "heads_einsum"])
 def test_a_descent_on_device_arrays_is_that_of_the_host(name):
   apply, params, x, _ = architectures.build(name)
   axes = match.trace_axes(apply, params, x)
-  plan = match.plans.make_plan(axes, params)
+  plan = matching_plan.make_plan(axes, params)
   perm = match.random(axes, params, jax.random.key(5))
   models = params, match.permute(axes, perm, params)
   sweeps = [[n for n in plan.places if plan.places[n]]] * 50
   host, device = (
-    match.descent.descend(
-      plan, *(match.plans.load(plan, m, xp) for m in models), sweeps, "scipy"
+    coordinate_descent.descend(
+      plan, *(matching_plan.load(plan, m, xp) for m in models), sweeps, "scipy"
     )
     for xp in (np, jnp)
   )

@@ -27,7 +27,7 @@ from weightspace.jaxpr import graph
 from weightspace.match.solvers import (
   blockwise,
   coordinate_descent,
-  plans,
+  matching_plan,
   points,
 )
 from weightspace.match.solvers.points import Point
@@ -189,11 +189,11 @@ def match_activations(
   perm = blockwise.solve(axes, alike, solver)
   rest = _uncarried(axes, found)
   if rest:  # weights alone can tell
-    plan = plans.make_plan(axes, a)
-    left, right = plans.load(plan, a), plans.load(plan, b)
+    plan = matching_plan.make_plan(axes, a)
+    left, right = matching_plan.load(plan, a), matching_plan.load(plan, b)
     sweeps = [rest] * len(rest)
     perm = coordinate_descent.descend(
-      plan, left, right, sweeps, solver, perm
+      plan, left, right, sweeps, solver, start=perm
     ).perm
   return _result(axes, a, b, perm, alike)
 
@@ -234,13 +234,13 @@ def _result(axes: Axes, a: Params, b: Params, perm: Perm, alike: Any) -> Alike:
     rows = permutations.source_rows(perm, name, dims[:-1])
     flat = (rows[:, None] * n + perm[name].reshape(-1, n)).ravel()
     matched[name] = whole[np.arange(len(flat)), flat].reshape(dims)
-  plan = plans.make_plan(axes, a)
-  aligned = plans.order(plan, plans.load(plan, b), perm)
-  left = plans.load(plan, a)
+  plan = matching_plan.make_plan(axes, a)
+  aligned = matching_plan.order(plan, matching_plan.load(plan, b), perm)
+  left = matching_plan.load(plan, a)
   return Alike(
     perm,
     float(sum(v.sum() for v in matched.values())),
-    plans.objective(left, aligned, range(len(left))),
+    matching_plan.objective(left, aligned, range(len(left))),
     matched,
     permutations.moved(perm),
   )

@@ -7,8 +7,8 @@ solved again only when something that it meets has moved.
 >>> from weightspace.symmetry.axes import Axes
 >>> axes = Axes({"w": "a"}, {"a": 2}, {"": ""})
 >>> a, b = {"w": np.array([1.0, 2.0])}, {"w": np.array([2.0, 1.0])}
->>> plan = plans.make_plan(axes, a)
->>> models = plans.load(plan, a), plans.load(plan, b)
+>>> plan = matching_plan.make_plan(axes, a)
+>>> models = matching_plan.load(plan, a), matching_plan.load(plan, b)
 >>> found = descend(plan, *models, [["a"]] * 9, "scipy")
 >>> found.perm["a"].tolist(), found.objective
 ([1, 0], 5.0)
@@ -21,12 +21,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.match.solvers import assignment, grams, heads, plans
-from weightspace.match.solvers.plans import Place, Plan, objective
+from weightspace.match.solvers import assignment, grams, heads, matching_plan
+from weightspace.match.solvers.matching_plan import Pair, Place, Plan, objective
 from weightspace.symmetry import moving, permutations
 from weightspace.symmetry.axes import Perm, base, blocks, shape
-
-Known = dict[str, dict[tuple[Place, ...], Any]]  # name -> group -> products
 
 
 class Descent(NamedTuple):
@@ -41,50 +39,51 @@ class Descent(NamedTuple):
 
 
 def gains(
-  plan: Plan,
-  a: list[Any],
-  b: list[Any],
-  name: str,
-  known: Known,
-  groups: list[tuple[Place, ...]] | None = None,
+  models: Pair, name: str, groups: list[tuple[Place, ...]] | None = None
 ) -> Any:
   """Return [*blocks, n, n]: what each unit gains at each place.
 
-  A product changes only with the other names of its piece (see `forget`);
-  `known` keeps those that are no larger than the piece, or that never change.
-  Over some `groups` of places, all of the name's when left out.
+  A product changes only with the other names of its piece (see `forget`); those
+  that are no larger than the piece, or that never change, are kept.
+
+  Args:
+    models: the pair in its present order.
+    name: of the units.
+    groups: of places, all of the name's when left out.
   """
-  total, own = None, known.setdefault(name, {})
+  plan, total = models.plan, None
+  kept = models.products.setdefault(name, {})
   for group in plan.groups[name] if groups is None else groups:
-    part = own.get(group)
+    part = kept.get(group)
     if part is None:
-      part = sum(_product(plan, a, b, name, place) for place in group)
+      part = sum(_product(models, name, place) for place in group)
       k, _ = group[0]
       alone = sum(label in plan.places for label in plan.pieces[k].labels) == 1
-      if not blocks(name) and (alone or part.size <= a[k].size):
-        own[group] = part
+      if not blocks(name) and (alone or part.size <= models.a[k].size):
+        kept[group] = part
     total = part if total is None else total + part
   return total
 
 
-def _product(plan: Plan, a: Any, b: Any, name: str, place: Place) -> Any:
+def _product(models: Pair, name: str, place: Place) -> Any:
   k, axis = place
-  bases = [None if n is None else base(n) for n in plan.pieces[k].labels]
+  labels = models.plan.pieces[k].labels
+  bases = [None if n is None else base(n) for n in labels]
   batch = [bases.index(block) for block in blocks(name)]
-  return grams.gram(a[k], b[k], axis, batch)
+  return grams.gram(models.a[k], models.b[k], axis, batch)
 
 
-def forget(plan: Plan, known: Known, change: Perm) -> None:
+def forget(models: Pair, change: Perm) -> None:
   """Drop the products that a change made wrong; reorder those it moved."""
-  for name, own in known.items():
-    for group in list(own):
+  for name, kept in models.products.items():
+    for group in list(kept):
       k, axis = group[0]
-      labels = plan.pieces[k].labels
+      labels = models.plan.pieces[k].labels
       others = labels[:axis] + labels[axis + 1 :]
       if any(label in change for label in others):
-        del own[group]
+        del kept[group]
       elif name in change:
-        own[group] = own[group].take(change[name], axis=1)
+        kept[group] = kept[group].take(change[name], axis=1)
 
 
 def descend(
@@ -93,6 +92,7 @@ def descend(
   b: list[Any],
   sweeps: Iterable[list[str]],
   solver: str,
+  *,
   start: Perm | None = None,
 ) -> Descent:
   """Solve for one name after the other until nothing gains.
@@ -106,25 +106,25 @@ def descend(
     start: where to begin; the identity when left out.
   """
   perm = _identity(plan) if start is None else start
-  b = plans.order(plan, b, perm) if start is not None else list(b)
-  now = objective(a, b, range(len(a)))
-  trace, solves, clock = [now], 0, {"products": 0.0, "assignment": 0.0}
+  ordered = b if start is None else matching_plan.order(plan, b, perm)
+  models = matching_plan.pair(plan, a, ordered, solver)
+  now = objective(a, models.b, range(len(a)))
+  trace, solves = [now], 0
   dirty, done = set(plan.places), 0
-  known: Known = {}
   for names in sweeps:
     for name in names:
       if name not in dirty:
         continue
       dirty.discard(name)
-      changes = _changes(plan, a, b, name, solver, clock, known)
+      changes = _changes(models, name)
       solves += len(changes)
-      tried = [_tried(plan, a, b, change, gain) for change, gain in changes]
+      tried = [_tried(models, change, gain) for change, gain in changes]
       gain, change, moved = max(tried, key=lambda t: t[0])
       if gain > 0:
         now += gain
         for k, x in moved.items():
-          b[k] = x
-        forget(plan, known, change)
+          models.b[k] = x
+        forget(models, change)
         perm = _compose(plan, perm, change)
         dirty |= set().union(*(plan.near[n] for n in change))
         dirty |= set(plan.inner[name])
@@ -132,8 +132,8 @@ def descend(
     trace.append(now)
     if not dirty:
       break
-  final = objective(a, b, range(len(a)))
-  return Descent(perm, final, done, trace, solves, clock)
+  final = objective(a, models.b, range(len(a)))
+  return Descent(perm, final, done, trace, solves, models.seconds)
 
 
 def _identity(plan: Plan) -> Perm:
@@ -144,23 +144,16 @@ def _identity(plan: Plan) -> Perm:
   }
 
 
-def _changes(
-  plan: Plan,
-  a: Any,
-  b: Any,
-  name: str,
-  solver: str,
-  clock: dict[str, float],
-  known: Known,
-) -> list[tuple[Perm, float]]:
+def _changes(models: Pair, name: str) -> list[tuple[Perm, float]]:
   """Return changes of one name, and what each gains or seems to.
 
   Of a name twice on one piece what the other pieces say by themselves is a
   second choice: with many units and few inputs the linearisation at a wrong
   order drowns it.
   """
+  plan = models.plan
   if plan.inner[name]:
-    return [heads.step(plan, a, b, name, solver, clock, known)]
+    return [heads.step(models, name)]
   groups = plan.groups[name]
   once = [
     group
@@ -168,26 +161,19 @@ def _changes(
     if all(plan.pieces[k].labels.count(name) == 1 for k, _ in group)
   ]
   choices = [groups, once] if 0 < len(once) < len(groups) else [groups]
-  return [_step(plan, a, b, name, solver, clock, known, g) for g in choices]
+  return [_step(models, name, choice) for choice in choices]
 
 
 def _step(
-  plan: Plan,
-  a: Any,
-  b: Any,
-  name: str,
-  solver: str,
-  clock: dict[str, float],
-  known: Known,
-  groups: list[tuple[Place, ...]],
+  models: Pair, name: str, groups: list[tuple[Place, ...]]
 ) -> tuple[Perm, float]:
   """Return the best change of one name, and what it gains."""
   began = time.perf_counter()
-  found = gains(plan, a, b, name, known, groups)
+  found = gains(models, name, groups)
   middle = time.perf_counter()
-  moves = assignment.solve(found, solver)
-  clock["products"] += middle - began
-  clock["assignment"] += time.perf_counter() - middle
+  moves = assignment.solve(found, models.solver)
+  models.seconds["products"] += middle - began
+  models.seconds["assignment"] += time.perf_counter() - middle
   host = np.asarray(found).reshape(-1, *found.shape[-2:])
   rows, total = [], 0.0
   for matrix, row in zip(host, moves.reshape(len(host), -1)):
@@ -200,13 +186,14 @@ def _step(
 
 
 def _tried(
-  plan: Plan, a: Any, b: Any, change: Perm, gain: float
+  models: Pair, change: Perm, gain: float
 ) -> tuple[float, Perm, dict[int, Any]]:
   """Reorder the pieces of b: return what that gains, the change, the pieces.
 
   A name twice on one piece makes the objective quadratic, and its assignment a
   linearisation: the gain is a guess then, and counts only if it is one.
   """
+  plan, a, b = models.plan, models.a, models.b
   xp: Any = np if isinstance(b[0], np.ndarray) else jnp
   touched = sorted({k for n in change for k, _ in plan.places[n]})
   guess = any(

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weightspace.hosts import multihost
-from weightspace.match.solvers import assignment, grams, plans, soft
-from weightspace.match.solvers.plans import Plan
+from weightspace.match.solvers import assignment, grams, matching_plan, soft
+from weightspace.match.solvers.matching_plan import Plan
 from weightspace.symmetry import permutations
 from weightspace.symmetry.axes import Axes, Perm
 from weightspace.types import Params
@@ -70,11 +70,11 @@ def frank_wolfe(
   Crisostomi et al. 2024, "C2M3", https://arxiv.org/abs/2405.17897, algorithms 1
   and 2.  The exact line search is ours (Brent's method there).
   """
-  plan = plans.make_plan(axes, models[0])
+  plan = matching_plan.make_plan(axes, models[0])
   one = permutations.identity(axes, models[0])
   begin = [one] * len(models) if starts is None else list(starts)
   loaded = [
-    plans.order(plan, plans.load(plan, model), start)
+    matching_plan.order(plan, matching_plan.load(plan, model), start)
     for model, start in zip(models, begin)
   ]
   names = soft.flat_names(axes)

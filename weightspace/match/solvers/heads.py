@@ -15,28 +15,21 @@ import numpy as np
 
 from weightspace.match.solvers import assignment
 from weightspace.match.solvers.grams import gram
-from weightspace.match.solvers.plans import Plan
+from weightspace.match.solvers.matching_plan import Pair, Plan
 from weightspace.symmetry.axes import Perm, base, blocks, shape
 
 
-def step(
-  plan: Plan,
-  a: Any,
-  b: Any,
-  name: str,
-  solver: str,
-  clock: dict[str, float],
-  known: Any,
-) -> tuple[Perm, float]:
+def step(models: Pair, name: str) -> tuple[Perm, float]:
   """Return the best change of blocks and of what they hold, and its gain.
 
   Where a piece has two names that lie in the block (queries: groups and inner
   units) it is counted for the innermost, the other staying as it is.
   """
+  plan, solver = models.plan, models.solver
   began = time.perf_counter()
-  direct, inner = _gains(plan, a, b, name)
+  direct, inner = _gains(plan, models.a, models.b, name)
   middle = time.perf_counter()
-  clock["products"] += middle - began
+  models.seconds["products"] += middle - began
   count, outer = direct.shape[0], shape(plan.axes, name)[:-1]
   change: dict[str, list[Any]] = {name: []} | {m: [] for m in inner}
   total = 0.0
@@ -54,7 +47,7 @@ def step(
     change[name].append(kept)
     for m, grams in inner.items():
       change[m].append(_rows(grams[row], best[m], kept))
-  clock["assignment"] += time.perf_counter() - middle
+  models.seconds["assignment"] += time.perf_counter() - middle
   if not total > 0:
     return {}, 0.0
   result = {name: np.stack(change[name]).reshape(*outer, -1)}

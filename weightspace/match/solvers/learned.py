@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from weightspace import closures, trees
-from weightspace.match.solvers import plans, soft, weights
+from weightspace.match.solvers import matching_plan, soft, weights
 from weightspace.symmetry import checks, permutations
 from weightspace.symmetry.axes import Axes, Perm
 from weightspace.types import Data, Key, Loss, Params, Stack
@@ -213,7 +213,7 @@ def objective_of(axes: Axes, a: Params, b: Params, perm: Perm) -> float:
   >>> objective_of(axes, a, a, {"a": np.array([1, 0])})
   4.0
   """
-  plan = plans.make_plan(axes, a)
-  left = plans.load(plan, a)
-  right = plans.order(plan, plans.load(plan, b), perm)
-  return plans.objective(left, right, range(len(left)))
+  plan = matching_plan.make_plan(axes, a)
+  left = matching_plan.load(plan, a)
+  right = matching_plan.order(plan, matching_plan.load(plan, b), perm)
+  return matching_plan.objective(left, right, range(len(left)))

@@ -24,7 +24,7 @@ from weightspace.hosts import multihost
 from weightspace.match.solvers import (
   coordinate_descent,
   frank_wolfe,
-  plans,
+  matching_plan,
   weights,
 )
 from weightspace.symmetry import checks, permutations
@@ -117,10 +117,10 @@ def polish(
 
   Every move raises the sum over pairs, so this ends.
   """
-  plan = plans.make_plan(axes, models[0])
-  loaded = [plans.load(plan, model) for model in models]
+  plan = matching_plan.make_plan(axes, models[0])
+  loaded = [matching_plan.load(plan, model) for model in models]
   found = list(starts)
-  aligned = [plans.order(plan, x, p) for x, p in zip(loaded, found)]
+  aligned = [matching_plan.order(plan, x, p) for x, p in zip(loaded, found)]
   names = [n for n in plan.places if plan.places[n]]
   words = [] if key is None else jax.random.key_data(key).ravel().tolist()
   still: set[int] = set()
@@ -137,12 +137,12 @@ def polish(
         for k in range(len(plan.pieces))
       ]
       step = coordinate_descent.descend(
-        plan, others, loaded[m], [names] * 100, solver, found[m]
+        plan, others, loaded[m], [names] * 100, solver, start=found[m]
       )
       moved = any((step.perm[n] != found[m][n]).any() for n in step.perm)
       still = {m} if moved else still | {m}
       found[m] = step.perm
-      aligned[m] = plans.order(plan, loaded[m], found[m])
+      aligned[m] = matching_plan.order(plan, loaded[m], found[m])
     if len(still) == len(models):
       break
   return found
@@ -164,9 +164,9 @@ def together(
   >>> together(axes, models, match_many(axes, models))
   5.0
   """
-  plan = plans.make_plan(axes, models[0])
+  plan = matching_plan.make_plan(axes, models[0])
   aligned = [
-    plans.order(plan, plans.load(plan, model), perm)
+    matching_plan.order(plan, matching_plan.load(plan, model), perm)
     for model, perm in zip(models, found)
   ]
   total = 0.0

@@ -29,10 +29,10 @@ from weightspace.match.solvers import (
   assignment,
   coordinate_descent,
   grams,
-  plans,
+  matching_plan,
 )
 from weightspace.match.solvers.coordinate_descent import Descent
-from weightspace.match.solvers.plans import Plan
+from weightspace.match.solvers.matching_plan import Plan
 from weightspace.symmetry import checks, permutations
 from weightspace.symmetry.axes import Axes, Perm, blocks, free, parse
 from weightspace.types import Key, Params, Stack
@@ -112,15 +112,17 @@ def match_weights(
   if start is not None:
     checks.check_perm(axes, start)
     start = permutations.identity(axes, a) | start
-  plan = plans.make_plan(axes, a)
+  plan = matching_plan.make_plan(axes, a)
   xp: Any = np if jax.default_backend() == "cpu" else jnp
-  left, right = plans.load(plan, a, xp), plans.load(plan, b, xp)
+  left, right = matching_plan.load(plan, a, xp), matching_plan.load(plan, b, xp)
   left = grams.held(left)
 
   def run(number: int) -> Descent:
     begin = start if number == 0 else _drawn(axes, b, key, number)
     rows = itertools.islice(_orders(plan, key, number, order), sweeps)
-    return coordinate_descent.descend(plan, left, right, rows, solver, begin)
+    return coordinate_descent.descend(
+      plan, left, right, rows, solver, start=begin
+    )
 
   found = _each(run, range(restarts))
   return _result(plan, found, left, right)
@@ -256,7 +258,7 @@ def bound(plan: Plan, a: list[Any], b: list[Any]) -> float:
   for k, piece in enumerate(plan.pieces):
     x, y = np.asarray(a[k]), np.asarray(b[k])
     if not any(label in plan.places for label in piece.labels):
-      total += plans.objective([x], [y], [0])
+      total += matching_plan.objective([x], [y], [0])
       continue
     axes = [
       axis

@@ -1,4 +1,4 @@
-"""Plans: where each name is in the weights, and the weights as pieces.
+"""The plan of a matching: where each name is in the weights, as pieces.
 
 >>> from weightspace.symmetry.axes import Axes
 >>> axes = Axes({"v": "a", "w": "a b"}, {"a": 2, "b": 3}, {})
@@ -20,6 +20,8 @@ from weightspace.symmetry.axes import Axes, Perm, base, blocks, free
 from weightspace.types import Params
 
 Place = tuple[int, int]  # (piece, axis)
+# What each unit gains at each place, by name and by group of places.
+Products = dict[str, dict[tuple[Place, ...], Any]]
 
 
 class Plan(NamedTuple):
@@ -31,6 +33,27 @@ class Plan(NamedTuple):
   groups: dict[str, list[tuple[Place, ...]]]  # places whose products are kept
   near: dict[str, set[str]]  # names that share a piece
   inner: dict[str, list[str]]  # name -> names that lie in its blocks
+
+
+class Pair(NamedTuple):
+  """Two models under one plan, and what a descent keeps of them.
+
+  The second is in its present order: a step puts other arrays into `b`.
+  """
+
+  plan: Plan
+  a: list[Any]  # pieces of the model that stays
+  b: list[Any]  # pieces of the model that is permuted
+  solver: str  # of the assignments
+  seconds: dict[str, float]  # spent in products, in assignment
+  products: Products  # those that are still right
+
+
+def pair(plan: Plan, a: list[Any], b: list[Any], solver: str) -> Pair:
+  """Return the pair before its first step."""
+  return Pair(
+    plan, a, list(b), solver, {"products": 0.0, "assignment": 0.0}, {}
+  )
 
 
 def make_plan(axes: Axes, params: Params) -> Plan:
