@@ -166,9 +166,8 @@ def check(held: Params, params: Params, what: str) -> None:
   ...
   ValueError: ema: 'w' is (3,) float32, expected (2,) float32
   """
-  trees.check_same(
-    *(jax.tree.map(_kind, tree) for tree in (held, params)), what
-  )
+  like, given = (jax.tree.map(_kind, tree) for tree in (held, params))
+  trees.check_same(like, given, what)
 
 
 def _kind(x: Any) -> jax.ShapeDtypeStruct:
