@@ -20,8 +20,9 @@ from configs import common
 EXPERIMENT = "data_aware"
 CLAIM = "mc-smoe"
 REGISTERED = {
-  "statement": "Aligning experts and weighing them by frequency each lower the"
-  " loss of the merged mixture; merged experts have a lower stable rank.",
+  "statement": "Without tuning afterwards, aligning experts and weighing them"
+  " by frequency each lower the loss of the merged mixture; merged experts"
+  " have a lower stable rank.",
   "paper": "Li et al. 2024, Merge, then compress,"
   " https://arxiv.org/abs/2310.01334",
   "paper_number": None,
@@ -31,7 +32,7 @@ REGISTERED = {
   "threshold": 0.0,
   "threshold_by": "papers.md",
   "controls": ("all experts",),
-  "seeds": 5,
+  "seeds": 20,
 }
 
 
@@ -47,7 +48,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "claim": "moe",
       "study": "mixtures",
       "seed": mode.seed,
-      "seeds": 2 if tiny else 5,
+      "seeds": 2 if tiny else 20,
       "data": "source" if tiny else "text",
       "model": {
         "name": "moe",

@@ -27,15 +27,16 @@ from configs import merge_bench
 EXPERIMENT = "merge"
 CLAIM = "merge-breadcrumbs"
 REGISTERED = {
-  "statement": "Breadcrumbs keeps exactly its share of every row, and tuned"
-  " alike it is above task arithmetic on two tasks and on eight; at one"
-  " coefficient for both it is below.",
+  "statement": "Breadcrumbs keeps exactly its share of every row; tuned alike"
+  " it is above task arithmetic on two tasks and on eight, there also with the"
+  " mask that was tuned on two; at one coefficient for both it is below.",
   "paper": "Davari and Belilovsky 2024, Model Breadcrumbs,"
   " https://arxiv.org/abs/2312.06795",
   "paper_number": None,
   "kind": "paper",
-  "statistic": "mean test accuracy, Breadcrumbs less task arithmetic, both"
-  " tuned alike, for two and for eight tasks, points",
+  "statistic": "mean test accuracy, Breadcrumbs less task arithmetic, tuned"
+  " alike, for two and for eight tasks, and for eight with the mask of two,"
+  " points",
   "threshold": 0.0,
   "threshold_by": "paper",
   "controls": (

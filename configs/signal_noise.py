@@ -20,18 +20,22 @@ from configs import common
 EXPERIMENT = "average"
 CLAIM = "signal-noise"
 REGISTERED = {
-  "statement": "Scores averaged over checkpoints have less noise and rank"
-  " recipes more often as a large test does.",
+  "statement": "Scores averaged over checkpoints change less when a recipe is"
+  " run again, and rank recipes more often as other runs do on a large test.",
   "paper": "Heineman et al. 2025, Signal and noise: a framework for reducing"
   " uncertainty in language model evaluation,"
   " https://arxiv.org/abs/2508.13144",
   "paper_number": None,
   "kind": "part of the paper",
   "statistic": "decision accuracy, averaged less last checkpoint, points;"
-  " noise, averaged less last checkpoint, %",
+  " relative distance from the other seeds' mean score, averaged less last"
+  " checkpoint, %",
   "threshold": 0.0,
   "threshold_by": "paper",
-  "controls": ("the last checkpoint's score",),
+  "controls": (
+    "the last checkpoint's score, by the same measure of noise",
+    "a truth that shares neither checkpoints nor images",
+  ),
   "seeds": 10,
 }
 

@@ -84,7 +84,7 @@ def policy(run: runs.Run) -> text.Lines:
   for name, held in {"one model": one, "soup": text.mean([one, two])}.items():
     tuned = text.trajectory(
       run, objective, one, optax.adam(config.slow),
-      data | {"reference": logits(held, val["x"])}, key, config.align,
+      data | {"reference": logits(held, val["x"])}, key=key, part=config.align,
       shared_data=False,
     )[0][-1]  # fmt: skip
     acted, anchor = logits(tuned, test["x"]), logits(held, test["x"])
@@ -102,10 +102,10 @@ def _fine_tuned(run: runs.Run, model: Any, loss: Any, train: Data) -> list[Any]:
   start = text.starts(model, first["x"], run.key, config.seeds)
   tx, key = optax.adam(config.rate), jax.random.fold_in(run.key, 1)
   (*_, base), _ = text.trajectory(
-    run, loss, start, tx, first, run.key, config.base
+    run, loss, start, tx, first, key=run.key, part=config.base
   )
   grown, _ = text.trajectory(
-    run, loss, text.repeat(base, 3), tx, more, key, config.fine
+    run, loss, text.repeat(base, 3), tx, more, key=key, part=config.fine
   )
   size = 3 * config.seeds
   return [text.pick(grown[-1], range(place, size, 3)) for place in range(3)]

@@ -19,38 +19,88 @@ from experiments.bench import images, text
 from experiments.run import progress, runs
 from weightspace import average, losses
 from weightspace.data import corruptions
-from weightspace.types import Data, Key, Params
+from weightspace.types import Data, Key, Params, Stack
 
 
 def stream(run: runs.Run) -> text.Lines:
-  """Adapt to a stream of corruptions, without labels and without a reset."""
+  """Adapt to a stream of corruptions, without labels and without a reset.
+
+  A network with BatchNorm is adapted with the statistics of each batch, as in
+  the papers: TENT then moves scales and biases of its norms alone, and taking
+  those statistics is a method of its own.  Its source keeps its own.
+  """
   splits, model, loss, _ = images.problem(run)
   config = run.config
   start = text.starts(model, splits.train["x"], run.key, config.seeds)
   source = text.trajectory(
-    run, loss, start, images.sgd(0.1), splits.train, run.key, config.base
+    run,
+    loss,
+    start,
+    images.sgd(0.1),
+    splits.train,
+    key=run.key,
+    part=config.base,
   )[0][-1]
   held = jnp.asarray(splits.validation["x"])
-  sure = jax.lax.map(lambda p: _confidence(model.apply(p, held)), source)
+  own, known = _with_statistics(model, source, splits.train, config)
+  sure = jax.lax.map(lambda p: _confidence(own(p, held)), known)
   # The paper's threshold is of each source model; one for all compiles once.
   bound = float(jnp.quantile(sure, 0.05, axis=1).mean()) - 0.05
   tx = optax.adam(config.rate)
   settings = dict(copies=config.copies, decay=config.decay, threshold=bound)
   cotta = functools.partial(average.cotta, model.apply, tx, _augment)
+  still = optax.sgd(0.0)
   adapters = {
-    "source": average.tent(model.apply, optax.sgd(0.0)),
-    "TENT": average.tent(model.apply, tx),
+    "source": average.tent(own, still),
+    "TENT": average.tent(model.apply, _of_norms(tx, config)),
     "CoTTA": cotta(**settings),
     "CoTTA, no restoring": cotta(restore=0.0, **settings),
   }
+  if _normed(config):
+    adapters["batch statistics"] = average.tent(model.apply, still)
   with progress.bar("streams", config.seeds) as advance:
-    for seed, params in enumerate(ws.unstack(source)):
+    for seed, pair in enumerate(zip(ws.unstack(source), ws.unstack(known))):
       key = jax.random.fold_in(run.key, 10 + seed)
       batches = _stream(key, splits.test, config)
       for name, adapter in adapters.items():
-        shown = _adapted(adapter, params, key, batches["x"])
+        begun = pair[name == "source"]
+        shown = _adapted(adapter, begun, key, batches["x"])
         yield from _errors(name, seed, shown, batches["y"], config)
       advance(seed + 1)
+
+
+def _normed(config: Any) -> bool:
+  return config.model.get("norm") == "batch"
+
+
+def _with_statistics(
+  model: Any, stack: Stack, train: Data, config: Any
+) -> tuple[Any, Stack]:
+  """Return how source models are applied, and they with what that needs."""
+  if not _normed(config):
+    return model.apply, stack
+  x = jnp.asarray(train["x"][: config.statistics])
+  trees_ = [
+    {"params": p, "stats": ws.models.population(model, p, [x], passes=1)}
+    for p in ws.unstack(stack)
+  ]
+
+  def apply(tree: Params, x: jax.Array) -> jax.Array:
+    return model.apply(tree["params"], x, tree["stats"])
+
+  return apply, ws.stack(trees_)
+
+
+def _of_norms(tx: Any, config: Any) -> Any:
+  """Return an optimiser that moves norms alone, where there are any."""
+  if not _normed(config):
+    return tx
+
+  def others(params: Params) -> Any:
+    named = {p: "norm" not in p for p in ws.trees.named(params)}
+    return jax.tree.unflatten(jax.tree.structure(params), named.values())
+
+  return optax.chain(tx, optax.masked(optax.set_to_zero(), others))
 
 
 def _confidence(logits: jax.Array) -> jax.Array:
@@ -130,7 +180,7 @@ def experts(run: runs.Run) -> text.Lines:
       [patches.init(k, x, shape, count, config.apart) for k in keys]
     )
     grown = text.trajectory(
-      run, patches.loss, start, optimiser, train, run.key, config.fine,
+      run, patches.loss, start, optimiser, train, key=run.key, part=config.fine,
       prepare=patches.keyed,
     )[0][-1]  # fmt: skip
     merged = ws.stack(

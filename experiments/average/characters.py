@@ -38,7 +38,7 @@ def checkpoints(run: runs.Run) -> text.Lines:
   start = text.starts(model, train["x"], run.key, seeds)
   tx = optax.adam(config.rate)
   kept, costs = text.trajectory(
-    run, loss, start, tx, train, run.key, config.fine
+    run, loss, start, tx, train, key=run.key, part=config.fine
   )
   kept, costs = kept[-config.last :], costs[-config.last :]
   singles = [[text.scores(loss, s, d) for s in kept] for d in (val, test)]
@@ -114,7 +114,13 @@ def lengths(run: runs.Run) -> text.Lines:
   first = text.windows(train[: config.examples], config.base.length)
   start = text.starts(model, first["x"], run.key, seeds)
   base = text.trajectory(
-    run, loss, start, optax.adam(config.rate), first, run.key, config.base
+    run,
+    loss,
+    start,
+    optax.adam(config.rate),
+    first,
+    key=run.key,
+    part=config.base,
   )[0][-1]
   rest = train[config.examples : config.examples + config.more]
   middle = config.lengths[len(config.lengths) // 2]
@@ -128,7 +134,9 @@ def lengths(run: runs.Run) -> text.Lines:
     part.batch_size = config.fine.characters // length
     key = jax.random.fold_in(run.key, turn + 1)
     tx = optax.adam(config.rate * config.slow)
-    members.append(text.trajectory(run, loss, base, tx, data, key, part)[0][-1])
+    members.append(
+      text.trajectory(run, loss, base, tx, data, key=key, part=part)[0][-1]
+    )
   found = {
     f"tuned at {length}": stack
     for length, stack in zip(config.lengths, members)

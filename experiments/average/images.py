@@ -32,7 +32,7 @@ def free_lunch(run: runs.Run) -> text.Lines:
   first, rest = images.halves(splits.train)
   start = text.starts(model, first["x"], run.key, seeds)
   (*_, base), _ = text.trajectory(
-    run, loss, start, images.sgd(0.1), first, run.key, config.base
+    run, loss, start, images.sgd(0.1), first, key=run.key, part=config.base
   )
   test, away = splits.test, images.shifted(run, splits.test)
   each = len(config.rates) * config.runs
@@ -52,7 +52,7 @@ def free_lunch(run: runs.Run) -> text.Lines:
 
     key = jax.random.fold_in(run.key, 2)
     snapshots, _ = text.trajectory(
-      run, loss, begun, tx, rest, key, config.fine,
+      run, loss, begun, tx, rest, key=key, part=config.fine,
       hyper={"learning_rate": rate},
     )  # fmt: skip
     found = {"last": snapshots[-1], "CA": text.mean(snapshots)}
@@ -60,7 +60,12 @@ def free_lunch(run: runs.Run) -> text.Lines:
       both = {name: stack, f"{name} + RA": _joined(stack, config.runs, heads)}
       for label, models in both.items():
         yield from _grid(
-          f"{label}, {heads} head", models, seeds, (score, loss), test, away
+          f"{label}, {heads} head",
+          models,
+          seeds,
+          (score, loss),
+          test,
+          away=away,
         )
 
 
@@ -77,9 +82,9 @@ def _joined(stack: Stack, runs_: int, heads: str) -> Stack:
 
 
 def _grid(
-  label: str, stack: Stack, seeds: int, by: Any, test: Data, away: Data
+  label: str, stack: Stack, seeds: int, by: Any, test: Data, *, away: Data
 ) -> text.Lines:
-  """Yield mean and spread over hyper-parameters and runs, seed by seed."""
+  """Yield mean over rates and runs, and best less worst, seed by seed."""
   score, loss = by
   right = 100 * text.scores(score, stack, away).reshape(seeds, -1)
   inside = 100 * text.scores(score, stack, test).reshape(seeds, -1)
@@ -89,7 +94,7 @@ def _grid(
     {
       "shifted accuracy (%)": right.mean(1),
       "shifted loss": cost.mean(1),
-      "spread (points)": right.std(1),
+      "spread (points)": np.ptp(right, 1),
       "accuracy (%)": inside.mean(1),
     },
   )
@@ -98,8 +103,9 @@ def _grid(
 def signal_noise(run: runs.Run) -> text.Lines:
   """Rank recipes on a small test set by last and by averaged scores.
 
-  Recipes are learning rates; the truth is their mean score over the last
-  checkpoints on the other test images.
+  Recipes are learning rates.  The truth for a seed is the mean over the other
+  seeds of their last checkpoint's score on the other test images, so that it
+  shares neither checkpoints nor images with what it judges.
   """
   splits, model, loss, score = images.problem(run)
   config = run.config
@@ -108,19 +114,26 @@ def signal_noise(run: runs.Run) -> text.Lines:
   many = text.repeat(start, config.recipes)
   hyper = {"learning_rate": jnp.tile(jnp.asarray(recipes), config.seeds)}
   snapshots, _ = text.trajectory(
-    run, loss, many, images.sgd, splits.train, run.key, config.fine, hyper=hyper
+    run,
+    loss,
+    many,
+    images.sgd,
+    splits.train,
+    key=run.key,
+    part=config.fine,
+    hyper=hyper,
   )
   small = jax.tree.map(lambda x: x[: config.small], splits.test)
   held = jax.tree.map(lambda x: x[config.small :], splits.test)
   shape = config.seeds, config.recipes, config.last
   kept = snapshots[-config.last :]
   few = np.stack([text.scores(score, s, small) for s in kept], 1).reshape(shape)
-  all_ = np.stack([text.scores(score, s, held) for s in kept], 1).reshape(shape)
-  truth = all_.mean(-1)
+  final = text.scores(score, kept[-1], held).reshape(shape[:2])
+  truth = _others(final)
   for name, count in (("last checkpoint", 1), ("averaged", config.last)):
     ranked = average.average_scores(few, count)
     decided = [average.decision_accuracy(*pair) for pair in zip(ranked, truth)]
-    noise = _noise(few, count)
+    noise = _noise(ranked)
     yield from text.lines(
       name,
       {
@@ -131,17 +144,23 @@ def signal_noise(run: runs.Run) -> text.Lines:
     )
 
 
-def _noise(scores: np.ndarray, count: int) -> np.ndarray:
-  """Return the relative spread of means of `count` scores, [seeds]."""
-  spread = average.noise(scores).mean(1)
-  if count == 1:
-    return spread
-  halves = np.stack(
-    [scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)], -1
-  )
-  # Two interleaved means of n / 2 scores: that of all has half the variance.
-  gap = np.abs(halves[..., 0] - halves[..., 1]) / halves.mean(-1)
-  return np.sqrt((gap**2).mean(1)) / 2
+def _others(scores: np.ndarray) -> np.ndarray:
+  """Return the mean over the other seeds, of scores [S, recipes].
+
+  >>> _others(np.array([[1.0], [2.0], [6.0]])).ravel().tolist()
+  [4.0, 3.5, 1.5]
+  """
+  return (scores.sum(0) - scores) / (len(scores) - 1)
+
+
+def _noise(scores: np.ndarray) -> np.ndarray:
+  """Return how far recipes score from the other seeds' mean, [S].
+
+  The root of the mean over recipes of the squared difference, relative to the
+  mean: what a score changes by when a recipe is run again.
+  """
+  gap = scores / _others(scores) - 1
+  return np.sqrt((gap**2).mean(1))
 
 
 def zscl(run: runs.Run) -> text.Lines:
@@ -152,7 +171,7 @@ def zscl(run: runs.Run) -> text.Lines:
   new, away = images.shifted(run, rest), images.shifted(run, splits.test)
   start = text.starts(model, old["x"], run.key, config.seeds)
   (*_, base), _ = text.trajectory(
-    run, loss, start, images.sgd(0.1), old, run.key, config.base
+    run, loss, start, images.sgd(0.1), old, key=run.key, part=config.base
   )
   folds = {"average": average.weight_ensemble(config.period)}
   mesh = hosts.fitting(run.mesh, config.seeds)

@@ -24,7 +24,13 @@ def sparse_soups(run: runs.Run) -> text.Lines:
   config, seeds = run.config, run.config.seeds
   start = text.starts(model, splits.train["x"], run.key, seeds)
   dense = text.trajectory(
-    run, loss, start, images.sgd(0.1), splits.train, run.key, config.base
+    run,
+    loss,
+    start,
+    images.sgd(0.1),
+    splits.train,
+    key=run.key,
+    part=config.base,
   )[0][-1]
   tx = _retraining(config, len(splits.train["y"]))
   soup = alone = dense
@@ -43,7 +49,7 @@ def sparse_soups(run: runs.Run) -> text.Lines:
     )
     key = jax.random.fold_in(run.key, phase + 1)
     (*_, tuned), _ = text.trajectory(
-      run, loss, both, tx, splits.train, key, config.fine
+      run, loss, both, tx, splits.train, key=key, part=config.fine
     )
     copies = jax.tree.map(
       lambda x: x[:-seeds].reshape(seeds, config.copies, *x.shape[1:]), tuned
@@ -53,7 +59,8 @@ def sparse_soups(run: runs.Run) -> text.Lines:
     members = jax.tree.map(lambda x: x[:-seeds], tuned)
     yield from _sparse(
       {"soup": soup, "mean member": members, "IMP": alone},
-      (loss, score), splits.test, density, phase == config.phases - 1, seeds,
+      (loss, score), splits.test, density, phase == config.phases - 1,
+      seeds=seeds,
     )  # fmt: skip
 
 
@@ -71,6 +78,7 @@ def _sparse(
   test: Data,
   density: float,
   last: bool,
+  *,
   seeds: int,
 ) -> text.Lines:
   for name, stack in found.items():
@@ -103,7 +111,7 @@ def data_diet(run: runs.Run) -> text.Lines:
   )
   early = text.trajectory(
     run, loss, scorers, images.sgd(config.rate), splits.train,
-    jax.random.fold_in(run.key, 8), config.early,
+    key=jax.random.fold_in(run.key, 8), part=config.early,
   )[0][-1]  # fmt: skip
   logits = jax.lax.map(lambda p: model.apply(p, splits.train["x"]), early)
   order = np.argsort(average.el2n(logits, jnp.asarray(splits.train["y"])))
@@ -111,15 +119,21 @@ def data_diet(run: runs.Run) -> text.Lines:
   parts = {"easy": order[:size], "hard": order[-size:]}
   start = text.starts(model, splits.train["x"], run.key, seeds)
   parents = [start] + text.trajectory(
-    run, loss, start, images.sgd(config.rate), splits.train, run.key,
-    config.parent,
+    run, loss, start, images.sgd(config.rate), splits.train, key=run.key,
+    part=config.parent,
   )[0]  # fmt: skip
   error = _errors(model)
   for spawn in config.spawn:
     pair = text.repeat(parents[spawn], 2)
     key = jax.random.fold_in(run.key, 100 + spawn)
     grown = text.trajectory(
-      run, loss, pair, images.sgd(config.rate), splits.train, key, config.child
+      run,
+      loss,
+      pair,
+      images.sgd(config.rate),
+      splits.train,
+      key=key,
+      part=config.child,
     )[0][-1]
     models = ws.unstack(grown)
     for name, index in parts.items():

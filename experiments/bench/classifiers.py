@@ -53,6 +53,7 @@ def fit(
   loss: Loss,
   begin: Callable[[], Stack],
   train: Data,
+  *,
   settings: Any,
   key: Key,
   hyper: dict[str, Any] | None = None,

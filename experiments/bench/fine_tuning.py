@@ -63,6 +63,7 @@ def fit(
   name: str,
   stack: Stack,
   data: Data,
+  *,
   stage: str,
 ) -> tuple[Stack, list[Member]]:
   """Train one model a seed; return them, and where each came from.

@@ -97,6 +97,7 @@ def fit(
   settings: Any,
   key: Key,
   label: str,
+  *,
   saved: Checkpoint | None = None,
 ) -> tuple[Stack, dict[str, jax.Array]]:
   """Train a Stack; return it and the hyper-parameters of its members.
@@ -136,8 +137,10 @@ def start(run: runs.Run, problem: Problem, seed: int) -> Params:
 
   def train() -> Params:
     stack = ws.stack([initial(problem, key)])
-    given = key, f"seed {seed}: shared start", run.training(stage)
-    return ws.unstack(fit(problem, stack, run.config.start, *given)[0])[0]
+    label, saved = f"seed {seed}: shared start", run.training(stage)
+    settings = run.config.start
+    fitted, _ = fit(problem, stack, settings, key, label, saved=saved)
+    return ws.unstack(fitted)[0]
 
   return run.once(stage, train)
 
@@ -159,8 +162,8 @@ def members(
   def train() -> tuple[Stack, list[Member]]:
     stack = starts()
     label = f"seed {seed}: {ws.trees.size(stack)} members"
-    given = key, label, run.training(stage)
-    fitted, hyper = fit(problem, stack, run.config.members, *given)
+    settings, saved = run.config.members, run.training(stage)
+    fitted, hyper = fit(problem, stack, settings, key, label, saved=saved)
     data = ws.fingerprint(problem.train)
     records = []
     for index, model in enumerate(ws.unstack(stack)):

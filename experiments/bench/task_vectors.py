@@ -62,21 +62,24 @@ def build(run: runs.Run, label: str) -> Bed:
 
   def begin() -> Any:
     data = ws.stack(
-      [_draw(run, config.base.task, "train", k, 0, config.base) for k in keys]
+      [
+        _draw(run, config.base.task, "train", k, 0, settings=config.base)
+        for k in keys
+      ]
     )
     starts = ws.stack([model.init(k, data["x"][0, :1]) for k in keys])
-    return fine_tuning.fit(run, model, "base", starts, data, stages[0])
+    return fine_tuning.fit(run, model, "base", starts, data, stage=stages[0])
 
   def specialise() -> Any:
     data = ws.stack(
       [
-        _draw(run, task, "train", k, 1 + place, config.fine)
+        _draw(run, task, "train", k, 1 + place, settings=config.fine)
         for k in keys
         for place, task in enumerate(tasks)
       ]
     )
     starts = jax.tree.map(lambda x: x.repeat(len(tasks), 0), bases)
-    return fine_tuning.fit(run, model, "experts", starts, data, stages[1])
+    return fine_tuning.fit(run, model, "experts", starts, data, stage=stages[1])
 
   stages = f"{label}-base", f"{label}-experts"
   bases, _ = run.members(stages[0], begin)
@@ -99,7 +102,7 @@ def _resolved(run: runs.Run, label: str) -> runs.Run:
 
 
 def _draw(
-  run: runs.Run, task: Any, split: str, key: Any, place: int, settings: Any
+  run: runs.Run, task: Any, split: str, key: Any, place: int, *, settings: Any
 ) -> Data:
   own = jax.random.fold_in(key, place)
   return merge_tasks.draw(run, task, split, own, settings.examples)

@@ -72,6 +72,7 @@ def trajectory(
   stack: Stack,
   tx: Any,
   data: Data,
+  *,
   key: Key,
   part: Any,
   **more: Any,

@@ -57,7 +57,26 @@ def front(run: runs.Run) -> text.Lines:
         own = 100 * pareto_fronts.hypervolume(volume, floor) / whole
         found = pareto_fronts.hypervolume(values(weights, case.test), below)
         label = f"{name}, {made.evaluations}"
-        yield _volumes(seed, label, own, 100 * found / tested)
+        line = _volumes(seed, label, own, 100 * found / tested)
+        fit = {"least R2": explained(made, grid, dense)}
+        yield line | (fit if name == "MAP" else {})
+
+
+def explained(
+  made: ws.merge.Front, grid: np.ndarray, dense: np.ndarray
+) -> float:
+  """Return the least R2 over tasks of the surrogates, over the whole grid.
+
+  Args:
+    made: a front, with its surrogates of scores from 0 to 1.
+    grid: [N, D], the mixes.
+    dense: [N, T], what they score, in percent.
+  """
+  shares = []
+  for surrogate, values in zip(made.surrogates, dense.T):
+    wrong = 100 * surrogate(grid) - values
+    shares.append(1 - np.sum(wrong**2) / np.sum((values - values.mean()) ** 2))
+  return float(min(shares))
 
 
 def _volumes(seed: int, name: str, own: float, tested: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def mixtures(run: runs.Run) -> text.Lines:
   start = text.starts(model, train["x"], run.key, config.seeds)
   tx = optax.adam(config.rate)
   kept, _ = text.trajectory(
-    run, balanced, start, tx, train, run.key, config.fine
+    run, balanced, start, tx, train, key=run.key, part=config.fine
   )
   scored = jax.jit(lambda params: loss(params, test).mean())
   with progress.bar("merged", config.seeds) as advance:

@@ -34,7 +34,9 @@ def policies(run: runs.Run) -> tuple[list[Any], Any, Loss, Stack]:
   ]
   start = text.starts(model, sets[0]["x"], run.key, config.seeds)
   tx = optax.adam(config.rate)
-  kept, _ = text.trajectory(run, loss, start, tx, sets[0], run.key, config.base)
+  kept, _ = text.trajectory(
+    run, loss, start, tx, sets[0], key=run.key, part=config.base
+  )
   return sets, model, loss, kept[-1]
 
 
@@ -46,7 +48,9 @@ def tuned(
   key = jax.random.fold_in(run.key, len(name))
   tx = optax.adam(config.fine.rate)
   part = config.fine
-  return text.trajectory(run, loss, start, tx, data, key, part, **more)[0][-1]
+  return text.trajectory(
+    run, loss, start, tx, data, key=key, part=part, **more
+  )[0][-1]
 
 
 def tax(run: runs.Run) -> text.Lines:

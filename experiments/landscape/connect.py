@@ -39,7 +39,7 @@ def measure(run: runs.Run) -> None:
     stack, seeds = begin(), len(config.models) // 2
   else:
     stack = classifiers.fit(
-      run, "models", loss, begin, train, config.train, run.key
+      run, "models", loss, begin, train, settings=config.train, key=run.key
     )
   a, b = (
     jax.tree.map(lambda x, k=k: jnp.asarray(x[k::2]), stack) for k in (0, 1)
@@ -59,7 +59,7 @@ def measure(run: runs.Run) -> None:
         run, seed, name, path, {"train": (loss, train), "test": (error, test)}
       )
     if seed == 0:
-      _around(run, loss, train, one, two, curve)
+      _around(run, loss, train, one, two, curve=curve)
 
 
 def _log(run: runs.Run, seed: int, name: str, path: Any, of: Any) -> None:
@@ -88,7 +88,7 @@ def _log(run: runs.Run, seed: int, name: str, path: Any, of: Any) -> None:
 
 
 def _around(
-  run: runs.Run, loss: Any, train: Any, one: Any, two: Any, curve: Any
+  run: runs.Run, loss: Any, train: Any, one: Any, two: Any, *, curve: Any
 ) -> None:
   """Keep the plane through the first pair and its bend, and three spectra."""
   config = run.config.plane
@@ -182,7 +182,7 @@ def _draw(run: runs.Run, kept: Any) -> tuple[Any, str]:
       kept["grid"],
       models,
       {"line": straight, "curve": kept["curve"]},
-      "The plane of one pair",
+      title="The plane of one pair",
     ),
     figures.curves(
       PLACES,

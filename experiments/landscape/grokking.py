@@ -44,7 +44,9 @@ def measure(run: runs.Run) -> None:
     before: Any = None
     for at, params in enumerate(ws.unstack(stack)):
       params = jax.tree.map(jnp.asarray, params)
-      found, before = _probe(model, params, before, train, test, key, config)
+      found, before = _probe(
+        model, params, before, train, test, key=key, config=config
+      )
       run.log(seed=seed, checkpoint=at, **found)
 
 
@@ -80,6 +82,7 @@ def _probe(
   before: Any,
   train: Data,
   test: Data,
+  *,
   key: Any,
   config: Any,
 ) -> tuple[dict[str, float], Any]:

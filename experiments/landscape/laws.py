@@ -46,7 +46,7 @@ def measure(run: runs.Run) -> None:
     return text.starts(model, train["x"], run.key, config.seeds)
 
   stack = classifiers.fit(
-    run, "models", loss, begin, train, config.train, run.key
+    run, "models", loss, begin, train, settings=config.train, key=run.key
   )
   for seed in range(config.seeds):
     params = jax.tree.map(lambda x, s=seed: jnp.asarray(x[s]), stack)
@@ -56,7 +56,7 @@ def measure(run: runs.Run) -> None:
     predicted = _predict(loss, train, params, key, config)
     run.log(seed=seed, kind="minimum", gradient=norm, **predicted)
     for place, rho in enumerate(_radii(config)):
-      found = _sharpness(loss, train, params, key, rho, config)
+      found = _sharpness(loss, train, params, key, rho, config=config)
       for law, value in found.items():
         ratio = value / (0.5 * rho**2 * predicted[law])
         run.log(seed=seed, law=law, place=place, value=value, ratio=ratio)
@@ -89,7 +89,7 @@ def _predict(
 
 
 def _sharpness(
-  loss: Loss, data: Data, params: Params, key: Any, rho: float, config: Any
+  loss: Loss, data: Data, params: Params, key: Any, rho: float, *, config: Any
 ) -> dict[str, float]:
   found = {}
   for law in ("average", "adaptive"):

@@ -98,7 +98,14 @@ def measure(run: runs.Run) -> None:
   before = begin()
   numbers = [seed for _ in ranks for seed in seeds]
   after = classifiers.fit(
-    run, "models", loss, begin, train, config.train, run.key, seeds=numbers
+    run,
+    "models",
+    loss,
+    begin,
+    train,
+    settings=config.train,
+    key=run.key,
+    seeds=numbers,
   )
   inputs = test["x"][: config.inputs]
   for index, rank in enumerate(ranks):

@@ -20,6 +20,7 @@ def contour(
   grid: npt.ArrayLike,
   models: Mapping[str, tuple[float, float]] | None = None,
   paths: Mapping[str, npt.ArrayLike] | None = None,
+  *,
   title: str = "",
   label: str = "training loss",
 ) -> Panel:

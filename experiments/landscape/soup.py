@@ -48,7 +48,7 @@ def measure(run: runs.Run) -> None:
     return text.starts(model, train["x"], run.key, config.seeds)
 
   first = classifiers.fit(
-    run, "starts", loss, begin, train, config.start, run.key
+    run, "starts", loss, begin, train, settings=config.start, key=run.key
   )
   count = config.members.count
   rates = np.geomspace(config.members.rates[0], config.members.rates[1], count)
@@ -60,9 +60,9 @@ def measure(run: runs.Run) -> None:
       loss,
       lambda start=start: ws.stack([start] * count),  # type: ignore[misc]
       train,
-      config.members,
-      jax.random.fold_in(run.key, seed + 1),
-      {"learning_rate": jnp.asarray(rates, jnp.float32)},
+      settings=config.members,
+      key=jax.random.fold_in(run.key, seed + 1),
+      hyper={"learning_rate": jnp.asarray(rates, jnp.float32)},
     )
     models = [jax.tree.map(jnp.asarray, m) for m in ws.unstack(members)]
     for i, j in itertools.combinations(range(count), 2):

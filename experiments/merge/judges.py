@@ -21,6 +21,7 @@ from experiments.run.claims import (
   every,
   exact,
   gather,
+  only,
   over,
   points,
 )
@@ -67,15 +68,44 @@ def breadcrumbs(run: runs.Run) -> Finding:
     gaps.append(found)
   wrong = gather(run, "wrong").max()
   norm = gather(run, "norm kept").mean(1)
+  carry = carried(run) - results.of(run, "task arithmetic", TUNED)
   text = (
-    f"Breadcrumbs minus task arithmetic: {'; '.join(parts)}; the mask keeps"
+    f"Breadcrumbs minus task arithmetic: {'; '.join(parts)}; with the mask that"
+    f" was tuned on {run.config.counts[0]} tasks, on {run.config.counts[-1]}"
+    f" {points(carry)}; the mask keeps"
     f" {points(norm, '%')} of a task vector's norm, and its count is off by"
     f" {wrong:.0f} entries a row at most, {over(run)}"
   )
   untuned, tuned = zip(*gaps)
   return text, every(
-    exact(wrong == 0), *map(above, tuned), *map(below, untuned)
+    exact(wrong == 0), *map(above, (*tuned, carry)), *map(below, untuned)
   )
+
+
+def carried(run: runs.Run) -> np.ndarray:
+  """Return [S], the accuracy on most tasks of a mask tuned on the fewest.
+
+  The mask's setting is the one with most right on validation images of few
+  tasks, and its coefficient that of the many.
+  """
+  few, most = run.config.counts[0], run.config.counts[-1]
+  found = []
+  for seed in range(run.config.seeds):
+    tried = only(run, "setting", "validation", tried="Breadcrumbs", seed=seed)
+    first = max(
+      (line for line in tried if line["count"] == few),
+      key=lambda line: line["validation"],
+    )
+    last = max(
+      (
+        line
+        for line in tried
+        if line["count"] == most and line["setting"] == first["setting"]
+      ),
+      key=lambda line: line["validation"],
+    )
+    found.append(last["test"])
+  return np.array(found)
 
 
 def pcb(run: runs.Run) -> Finding:

@@ -72,7 +72,7 @@ def measure(bed: Bed, seed: int) -> None:
           "runtime": chosen["runtime"],
           "chosen by": float(chosen["validation"][:-1].mean()),
         }
-        _log(case, name, choice, each, single[EXPERTS], more)
+        _log(case, name, choice, each, single[EXPERTS], more=more)
 
 
 def _tries(case: Case, name: str, method: Any) -> list[dict[str, Any]]:
@@ -170,6 +170,7 @@ def _log(
   choice: str,
   found: Mapping[str, float],
   experts: Mapping[str, float],
+  *,
   more: Mapping[str, float] | None = None,
 ) -> None:
   case.log(

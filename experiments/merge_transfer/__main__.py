@@ -19,12 +19,12 @@ def main(run: runs.Run) -> None:
   from experiments.run import claims
 
   config, model = run.config, run.model()
-  old = _trained(run, model, "old", 0, {}, None)
+  old = _trained(run, model, "old", 0, {}, begun=None)
   source = _tuned(run, model, "old", old)
   for place, (name, version) in enumerate(config.versions.items()):
     settings = dict(version)
     begun = None if settings.pop("fresh") else old
-    new = _trained(run, model, name, 1 + place, settings, begun)
+    new = _trained(run, model, name, 1 + place, settings, begun=begun)
     results.measure(
       run, model, name, (old, source, new, _tuned(run, model, name, new))
     )
@@ -51,7 +51,7 @@ def _draw(run: runs.Run, task: Any, place: int, settings: Any) -> Any:
 
 
 def _trained(
-  run: runs.Run, model: Any, name: str, place: int, settings: Any, begun: Any
+  run: runs.Run, model: Any, name: str, place: int, settings: Any, *, begun: Any
 ) -> Any:
   """Train one version of the base, as the config's `base` with changes."""
   import weightspace as ws
@@ -67,7 +67,9 @@ def _trained(
     data = _draw(run, changed.base.task, place, changed.base)
     stack = starts(data["x"]) if begun is None else begun
     own = run._replace(config=changed)
-    return fine_tuning.fit(own, model, "base", stack, data, f"base-{name}")
+    return fine_tuning.fit(
+      own, model, "base", stack, data, stage=f"base-{name}"
+    )
 
   return run.members(f"base-{name}", stage)[0]
 
@@ -78,7 +80,7 @@ def _tuned(run: runs.Run, model: Any, name: str, stack: Any) -> Any:
 
   def stage() -> Any:
     data = _draw(run, run.config.task, 1000, run.config.fine)
-    return fine_tuning.fit(run, model, name, stack, data, f"fine-{name}")
+    return fine_tuning.fit(run, model, name, stack, data, stage=f"fine-{name}")
 
   return run.members(f"fine-{name}", stage)[0]
 

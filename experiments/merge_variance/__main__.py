@@ -24,7 +24,7 @@ def main(run: runs.Run) -> None:
       starts = results.starts(run, model, data, seed)
       results.measure_starts(run, starts, seed)
       for arm in results.ARMS:
-        results.gossip(run, made, arm, starts, (data, test), seed)
+        results.gossip(run, made, arm, starts, (data, test), seed=seed)
       advance(seed + 1)
   claims.finish(run, results.CLAIM, results.table(run))
 

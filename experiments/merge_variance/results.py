@@ -105,6 +105,7 @@ def gossip(
   arm: str,
   stack: Stack,
   data: tuple[Data, Data],
+  *,
   seed: int,
 ) -> None:
   """Average in pairs and train, round after round; log what comes of it."""

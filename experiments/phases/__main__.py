@@ -71,8 +71,10 @@ def cell(
   settings.batch_size = batch
   name = f"width{width}-batch{batch}"
   loss = classifiers.risk(model)
-  stack = classifiers.fit(run, name, loss, begin, train, settings, key)
-  cells.measure(run, model, stack, train, test, (width, batch), key)
+  stack = classifiers.fit(
+    run, name, loss, begin, train, settings=settings, key=key
+  )
+  cells.measure(run, model, stack, train, test, place=(width, batch), key=key)
   run.log(width=f"{width:g}", batch=batch, done=True)
 
 

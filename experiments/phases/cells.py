@@ -26,6 +26,7 @@ def measure(
   stack: Stack,
   train: Data,
   test: Data,
+  *,
   place: tuple[float, int],
   key: Key,
 ) -> None:
@@ -55,7 +56,9 @@ def measure(
   axes = ws.match.trace_axes(model.apply, models[0], train["x"][:2])
   for pair, curve in zip(pairs, curves):
     one, two = (models[m] for m in pair)
-    found = _pair(run, model, one, two, curve, axes, train, test)
+    found = _pair(
+      run, model, one, two, curve, axes=axes, train=train, test=test
+    )
     run.log(**cell, pair=f"{pair[0]}-{pair[1]}", **found)
   error = classifiers.error(model)
   line = probe.barrier(error, train, models[0], models[-1], points=11)
@@ -97,6 +100,7 @@ def _pair(
   one: Params,
   two: Params,
   curve: Any,
+  *,
   axes: Any,
   train: Data,
   test: Data,

@@ -150,11 +150,11 @@ def heads(run: runs.Run) -> Finding:
   """Judge: matching heads too leaves a smaller barrier than without."""
   case = cases(run)[-1]
   found = rows(run, "mean", "method", case=case, split="train")
-  gain = found["without heads"] - found["weights"]
-  against = found["naive"] - found["weights"]
+  gain = found["activations, without heads"] - found["activations"]
+  against = found["naive"] - found["activations"]
   measured = (
-    f"train barrier: naive less matched {plain(against, 3)}, without heads less"
-    f" with {plain(gain, 3)}"
+    f"train barrier, matched by activations: naive less matched"
+    f" {plain(against, 3)}, without heads less with {plain(gain, 3)}"
   )
   return measured, above(gain)
 

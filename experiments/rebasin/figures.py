@@ -23,6 +23,7 @@ HUES = {
   "weights": figures.COLOURS[0],
   "activations": figures.COLOURS[1],
   "without heads": figures.COLOURS[1],
+  "activations, without heads": figures.COLOURS[4],
   "many": figures.COLOURS[2],
   "MergeMany": figures.COLOURS[4],
   "straight-through": figures.COLOURS[4],

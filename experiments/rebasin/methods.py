@@ -90,6 +90,15 @@ def straight_through(s: Setting) -> list[Any]:
 
 def without_heads(s: Setting) -> list[Any]:
   """Match by weights, with heads and what they hold left in place."""
+  return weights(_pinned(s))
+
+
+def activations_without_heads(s: Setting) -> list[Any]:
+  """Match by activations, with heads and what they hold left in place."""
+  return activations(_pinned(s))
+
+
+def _pinned(s: Setting) -> Setting:
   held = {block for name in s.axes.sizes for block in blocks(name)}
   fixed = {
     name: "left in place"
@@ -97,7 +106,7 @@ def without_heads(s: Setting) -> list[Any]:
     if blocks(name) or name in held
   }
   axes = s.axes._replace(pins=s.axes.pins | fixed)
-  return weights(s._replace(axes=axes))
+  return s._replace(axes=axes)
 
 
 ALIGN: dict[str, Callable[[Setting], list[Any]]] = {
@@ -109,6 +118,7 @@ ALIGN: dict[str, Callable[[Setting], list[Any]]] = {
   "MergeMany": merge_many,
   "straight-through": straight_through,
   "without heads": without_heads,
+  "activations, without heads": activations_without_heads,
 }
 
 

@@ -52,17 +52,17 @@ def measure(
     problem.model,
     config.get("straight"),
   )
-  score(run, problem, case, seed, "ends", models)
+  score(run, problem, case, seed, "ends", models=models)
   for method in config.methods:
     perms = methods.ALIGN[method](given)
     aligned = [ws.match.permute(axes, p, m) for p, m in zip(perms, models)]
     own = given._replace(models=aligned)
-    along(run, problem, case, seed, method, aligned)
+    along(run, problem, case, seed, method, models=aligned)
     if config.get("others"):
-      along(run, problem, case, seed, f"{method}, others", aligned[1:])
+      along(run, problem, case, seed, f"{method}, others", models=aligned[1:])
     for merge in config.merges:
       merged = methods.MERGE[merge](own)
-      score(run, problem, case, seed, label(method, merge), [merged])
+      score(run, problem, case, seed, label(method, merge), models=[merged])
     if config.singular:
       directions(run, case, seed, method, own)
 
@@ -79,6 +79,7 @@ def along(
   case: str,
   seed: int,
   method: str,
+  *,
   models: list[Params],
 ) -> None:
   """Log barriers, in every convention, between the first two models."""
@@ -104,6 +105,7 @@ def score(
   case: str,
   seed: int,
   name: str,
+  *,
   models: list[Params],
 ) -> None:
   """Log the mean accuracy and loss of models on the test set."""

@@ -62,8 +62,11 @@ def members(run: runs.Run, problem: Any, case: str, seed: int) -> Stack:
 
   def train() -> Stack:
     stack = population.initials(run, problem, seed, settings.count)
-    given = problem, stack, settings, key, name, run.training(name)
-    fitted = adam(*given) if "adam" in settings else population.fit(*given)[0]
+    given, saved = (problem, stack, settings, key, name), run.training(name)
+    if "adam" in settings:
+      fitted = adam(*given, saved=saved)
+    else:
+      fitted, _ = population.fit(*given, saved=saved)
     if not statistics_of(run.config.cases[case]):
       return fitted
     x = jnp.asarray(problem.train["x"][: run.config.statistics])
@@ -79,6 +82,7 @@ def adam(
   settings: Any,
   key: Any,
   name: str,
+  *,
   saved: Checkpoint | None = None,
 ) -> Any:
   """Train by Adam at the rate `settings.adam`, without noise on the inputs."""

@@ -162,41 +162,40 @@ def federated_parts(run: runs.Run) -> text.Lines:
   }
   begun = text.starts(model, first["x"], run.key, config.seeds)
   base = text.trajectory(
-    run, loss, begun, images.sgd(0.1), first, run.key, config.base
+    run, loss, begun, images.sgd(0.1), first, key=run.key, part=config.base
   )[0][-1]
   last = f"Dense_{len(config.model.hidden)}/*"
   parts = {"all parameters": ("*",), "biases and head": ("*/bias", last)}
   parts |= {"biases": ("*/bias",), "head": (last,)}
   before = 100 * text.scores(score, base, away["test"])
   yield from text.lines("base", {"accuracy (%)": before})
-  method = average.fedavg()
   txs = {rate: optax.sgd(rate) for rate in config.rates}
   for seed, key in _seeds(run, "clients"):
     data = _skewed(away["train"], key, config)
     stack = text.repeat(text.pick(base, [seed]), config.clients)
-    for name, only in parts.items():
 
-      def tried(
-        rate: float, only: Any = only, data: Data = data, key: Key = key,
-        stack: Stack = stack,
-      ) -> tuple[float, float, Any]:  # fmt: skip
-        found = average.replicate(
-          loss, stack, txs[rate], data, method, key=key,
+    def scored(found: Any, split: str) -> float:
+      one = text.pick(found.params, [0])
+      return float(text.scores(score, one, away[split])[0])
+
+    for name, only in parts.items():
+      tried = {
+        rate: average.replicate(
+          loss, stack, tx, data, average.fedavg(), key=key,
           rounds=config.rounds, steps=config.steps, only=only,
           batch_size=config.batch_size,
-        )  # fmt: skip
-        one = text.pick(found.params, [0])
-        right = float(text.scores(score, one, away["validation"])[0])
-        return right, rate, found
-
-      _, rate, found = max(map(tried, txs), key=lambda x: x[0])
-      one = text.pick(found.params, [0])
-      sent = found.sent.mean() / config.clients / 1e3
+        )
+        for rate, tx in txs.items()
+      }  # fmt: skip
+      rate = max(tried, key=lambda r: scored(tried[r], "validation"))
+      found = tried[rate]
       yield {
         "seed": seed,
         "method": name,
-        "accuracy (%)": 100 * float(text.scores(score, one, away["test"])[0]),
-        "kB a round and client": float(sent),
+        "accuracy (%)": 100 * scored(found, "test"),
+        "kB a round and client": float(
+          found.sent.mean() / config.clients / 1e3
+        ),
         "frozen leaves changed": float(_changed(stack, found.params, only)),
         "rate": float(rate),
       }

@@ -151,7 +151,10 @@ def row(
     after = "yes" if line["name"] in kept else "no"
   bound = "-"
   if "threshold" in known:
-    bound = f"{known['threshold']} ({known['threshold_by']}):"
+    numbers = known["threshold"]
+    several = isinstance(numbers, list | tuple)
+    bound = ", ".join(map(str, numbers)) if several else str(numbers)
+    bound = f"{bound} ({known['threshold_by']}):"
     bound = f"{bound} {known['statistic']}"
   cells = [
     f"[{line['name']}](configs/{line['config']}.py)",

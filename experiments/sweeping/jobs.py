@@ -105,7 +105,7 @@ def execute(
       if begun:
         begun(Outcome(job.id, "running", 0.0))
       argv = binding.bind(job.argv) if bound else job.argv
-      code = _run(argv, job.folder, LOG, environment, cores, lock)
+      code = _run(argv, job.folder, LOG, environment, cores, lock=lock)
       return _end(job, code, time.monotonic() - began)
   except OSError as error:
     return Outcome(job.id, "failed", time.monotonic() - began, str(error))
@@ -185,6 +185,7 @@ def _run(
   log: str,
   environment: Mapping[str, str] | None = None,
   cores: Sequence[int] | None = None,
+  *,
   lock: IO[bytes] | None = None,
 ) -> int:
   """Start a process that inherits the lock, and wait for it."""

@@ -29,17 +29,17 @@ def main(run: runs.Run) -> None:
   def begin() -> tuple[Any, list[Any]]:
     data = fine_tuning.sets(splits.train, keys, config.base)
     stack = ws.stack([model.init(key, data["x"][0, :1]) for key in keys])
-    return fine_tuning.fit(run, model, "base", stack, data, "base")
+    return fine_tuning.fit(run, model, "base", stack, data, stage="base")
 
   base, _ = run.members("base", begin)
   for variant in config.variants:
 
     def tune(variant: str = variant) -> tuple[Any, list[Any]]:
       data = fine_tuning.sets(splits.train, keys, config.fine)
-      return fine_tuning.fit(run, model, variant, base, data, variant)
+      return fine_tuning.fit(run, model, variant, base, data, stage=variant)
 
     fine, _ = run.members(variant, tune)
-    results.measure(run, model, splits, variant, base, fine)
+    results.measure(run, model, splits, variant, base, fine=fine)
   claims.finish(run, CLAIMS[config.judge], table(run))
 
 

@@ -29,7 +29,13 @@ Curves = dict[str, np.ndarray]  # {"in", "out", "mean" or a domain: [S, A]}
 
 
 def measure(
-  run: runs.Run, model: Any, splits: Any, variant: str, base: Stack, fine: Stack
+  run: runs.Run,
+  model: Any,
+  splits: Any,
+  variant: str,
+  base: Stack,
+  *,
+  fine: Stack,
 ) -> None:
   """Log accuracies between the models of each seed, in every domain.
 

@@ -32,6 +32,7 @@ def take(
   run: Callable[[Job, Any], Outcome],
   retries: int,
   tell: Tell,
+  *,
   patience: float = PATIENCE,
 ) -> None:
   """Run each job in a slot that is free; tell how each attempt ended.

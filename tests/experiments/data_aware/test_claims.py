@@ -72,7 +72,11 @@ def learned(leaf, task):
 
 def volumes(value):
   return {
-    name: {"hypervolume over the grid's (%)": v, "on test (%)": v}
+    name: {
+      "hypervolume over the grid's (%)": v,
+      "on test (%)": v,
+      "least R2": v / 100 - 0.02,
+    }
     for name, v in (("MAP, 45", value), ("random, 45", 90.0))
   }
 
@@ -97,7 +101,7 @@ CASES = {
     bed(**{"task arithmetic": 70.0, "Fisher": 65.0, "RegMean": 72.0}),
   ),
   "atlas": (learned(60.0, 50.0), learned(45.0, 50.0)),
-  "map": (volumes(99.0), volumes(95.0)),
+  "map": (volumes(99.0), volumes(89.0)),
   "ama": (ratios(0.1), ratios(-0.1)),
   "cfg": (chord(0.05), chord(-0.05)),
   "moe": (mixes(1.5, 2.0), mixes(2.0, 1.5)),

@@ -41,6 +41,9 @@ def breadcrumbs(k, config):
     means = {"task arithmetic": both(60)}
     means |= {"Breadcrumbs": {TUNED: 60 + k, UNTUNED: 60 - k}}
     lines += bed(config, means, count)
+    for setting, chosen in enumerate((70.0, 80.0)):
+      at = {"tried": "Breadcrumbs", "setting": setting, "count": count}
+      lines.append(at | {"validation": chosen, "test": 60.0 + k * setting})
   return lines
 
 

@@ -172,7 +172,8 @@ def singular(k, config):
 
 
 def heads(k, config):
-  means = {"naive": 0.3, "weights": 0.2, "without heads": 0.2 + 0.1 * k}
+  means = {"naive": 0.3, "activations": 0.2}
+  means |= {"activations, without heads": 0.2 + 0.1 * k}
   return barriers(config, means)
 
 

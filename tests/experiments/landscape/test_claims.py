@@ -71,6 +71,20 @@ def test_rank_correlations():
   assert results.spearman([1, 1, 1], [1, 2, 3]) == 0.0
 
 
+@pytest.mark.parametrize("slope, word", [(1, "holds"), (-1, "does not hold")])
+def test_a_trend_is_judged_by_permuting_cells(slope, word):
+  grid = slope * np.arange(6.0)[:, None] + np.array([0.0, 9.0, 3.0])
+  assert results.permuted(grid).word == word
+
+
+def test_few_trends_hold_where_there_is_none():
+  random = np.random.default_rng(0)
+  drawn = random.normal(size=(400, 6, 4))
+  held = [bool(results.permuted(grid, 400)) for grid in drawn]
+  assert np.mean(held) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 400)
+  assert results.permuted(np.ones((6, 4))).word == "undecided"
+
+
 def test_trends_go_along_one_side_of_the_grid_at_a_time():
   """A measure that rises with width and falls with batch size."""
   widths, batches = (1.0, 2.0, 4.0), (8, 64)
