@@ -64,6 +64,13 @@ def test_the_loss_against_numpy(distil, smoothing):
       np.testing.assert_allclose(function(params, batch), expected, rtol=1e-5)
 
 
+def test_children_may_be_shares_of_the_width():
+  axes, params, batch = setting()
+  shares = grow.sandwich(apply, axes, (1.0, 0.5))
+  sizes = grow.sandwich(apply, axes, ({}, grow.sizes(axes, 0.5)))
+  assert shares(params, batch) == sizes(params, batch)
+
+
 def test_drawn_children_take_part_alone():
   axes, params, batch = setting()
   loss = grow.sandwich(apply, axes, SIZES)

@@ -31,7 +31,7 @@ CHILD = "child"  # of a batch: the numbers of the children that are drawn
 def sandwich(
   apply: Apply | Sequence[Apply],
   axes: Axes,
-  children: Sequence[Index],
+  children: Sequence[Index | float],
   *,
   smoothing: float = 0.1,
   distil: bool = True,
@@ -45,8 +45,8 @@ def sandwich(
     apply: apply(params, x) -> logits at any width; or one for each child, for
       modules that hold their sizes.
     axes: of the whole model, from `trace_axes`.
-    children: indices of `take`, such as `sizes(axes, share)`; one is the whole
-      model.
+    children: indices of `take`, or shares of the width, as `sizes` takes them;
+      one is the whole model.
     smoothing: of the labels, for the whole model only.
     distil: whether children follow the whole model (in-place distillation)
       rather than the labels.
@@ -64,22 +64,25 @@ def sandwich(
   smoothing of 0.1 and the soft cross-entropy are those of AttentiveNAS's code
   (BigNAS has none), https://github.com/facebookresearch/AttentiveNAS.
   """
-  for child in children:
+  slices = [
+    width.sizes(axes, c) if isinstance(c, int | float) else c for c in children
+  ]
+  for child in slices:
     indices.check_range(axes, indices.checked(axes, child, False, True), True)
-  order = _by_size(axes, children)
-  if len(order) < 2 or _changes(axes, children[order[-1]]):
+  order = _by_size(axes, slices)
+  if len(order) < 2 or _changes(axes, slices[order[-1]]):
     raise ValueError(
       f"sandwich: {len(order)} children, expected two or more, of which one has"
       " all units"
     )
-  applies = [apply] * len(children) if callable(apply) else list(apply)
-  if len(applies) != len(children):
+  applies = [apply] * len(slices) if callable(apply) else list(apply)
+  if len(applies) != len(slices):
     raise ValueError(
-      f"sandwich: {len(applies)} functions for {len(children)} children"
+      f"sandwich: {len(applies)} functions for {len(slices)} children"
     )
 
   def logits(number: int, params: Params, x: Any) -> jax.Array:
-    return applies[number](width.take(axes, children[number], params), x)
+    return applies[number](width.take(axes, slices[number], params), x)
 
   def loss(params: Params, batch: Data) -> jax.Array:
     x, labels = batch["x"], jnp.asarray(batch["y"])
@@ -106,7 +109,7 @@ def sandwich(
 
 
 def draw_children(
-  children: Sequence[Index], count: int = 2
+  children: Sequence[Index | float], count: int = 2
 ) -> Callable[[Key, Data], Data]:
   """Return prepare(key, batch) that draws which children take part in a step.
 
