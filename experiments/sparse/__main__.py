@@ -12,10 +12,19 @@ from experiments.run import app, runs
 def main(run: runs.Run) -> None:
   """Run the study that a config names."""
   from experiments.run import study
-  from experiments.sparse import claims, pruning, tasks, tickets, tuning, widths
+  from experiments.sparse import (
+    claims,
+    merging,
+    pruning,
+    tasks,
+    tickets,
+    tuning,
+    widths,
+  )
 
-  known = pruning.STUDIES | tasks.STUDIES | tickets.STUDIES
-  study.work(run, known | tuning.STUDIES | widths.STUDIES)
+  known = merging.STUDIES | pruning.STUDIES | tasks.STUDIES
+  known |= tickets.STUDIES | tuning.STUDIES | widths.STUDIES
+  study.work(run, known)
   study.finish(run, claims.CLAIMS)
 
 

@@ -139,10 +139,32 @@ def principal(run: runs.Run) -> tuple[str, Verdict]:
   return measured, every(above(gaps["full"], 20.0), above(gaps["LoRA"], 10.0))
 
 
+def merging(run: runs.Run) -> tuple[str, Verdict]:
+  """Judge: TIES with allocated densities is above equal and global ones."""
+  right = rows(run, "accuracy (%)")
+  parts: list[str] = []
+  verdicts: list[Verdict] = []
+  for density in run.config.densities:
+    for method in ("TIES", "DARE"):
+      ways = {w: right[f"{method}, {w}, {density:.0%}"] for w in DENSITIES}
+      gaps = [ways["allocated"] - ways[w] for w in ("equal", "global")]
+      parts.append(
+        f"{method} at {density:.0%}: {points(gaps[0])} over equal,"
+        f" {points(gaps[1])} over global"
+      )
+      if method == "TIES":
+        verdicts += map(above, gaps)
+  told = "; ".join(parts)
+  measured = f"accuracy with allocated densities, {told}, {over(run)}"
+  return measured, every(*verdicts)
+
+
+DENSITIES = ("equal", "global", "allocated")
 CLAIMS = {
   "exclusive": Claim(exclusive),
   "iso_flop": Claim(iso_flop),
   "jackpots": Claim(jackpots),
+  "merging": Claim(merging),
   "principal": Claim(principal),
   "rate_distortion": Claim(rate_distortion),
   "tickets": Claim(tickets),

@@ -160,6 +160,27 @@ def test_principal(full, lora, word):
   assert judged("principal", methods, **{kept: 1.0}) == word
 
 
+@pytest.mark.parametrize(
+  ("equal", "overall", "word"),
+  [
+    (2.0, 3.0, "holds"),
+    (2.0, -3.0, "does not hold"),
+    (-2.0, 3.0, "does not hold"),
+    (0.0, 3.0, "undecided"),
+  ],
+)
+def test_merging(equal, overall, word):
+  right = "accuracy (%)"
+  methods = {}
+  for method in ("TIES", "DARE"):
+    methods |= {
+      f"{method}, allocated, 5%": {right: 60.0},
+      f"{method}, equal, 5%": {right: 60 - equal},
+      f"{method}, global, 5%": {right: 60 - overall},
+    }
+  assert judged("merging", methods, **{right: 0.5}) == word
+
+
 def test_each_seed_draws_other_images():
   digits = {"x": np.arange(20.0).reshape(20, 1, 1, 1), "y": np.arange(20)}
   drawn = bed.draw(digits, jax.random.key(0), seeds=3, count=8)
