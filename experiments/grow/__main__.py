@@ -10,11 +10,18 @@ from experiments.run import app, runs
 
 def main(run: runs.Run) -> None:
   """Run the study that a config names."""
-  from experiments.grow import blocks, claims, inheritance, modules, widths
+  from experiments.grow import (
+    blocks,
+    claims,
+    inheritance,
+    modules,
+    searches,
+    widths,
+  )
   from experiments.run import study
 
   known = inheritance.STUDIES | modules.STUDIES | widths.STUDIES
-  study.work(run, known | blocks.STUDIES)
+  study.work(run, known | searches.STUDIES | blocks.STUDIES)
   study.finish(run, claims.CLAIMS)
 
 

@@ -134,6 +134,12 @@ def starts(
   return jax.vmap(make)(keys)
 
 
+def perceptrons(run: runs.Run, train: Data, widths: Sequence[int]) -> Stack:
+  """Return the perceptrons of each seed, [S]."""
+  features = train["x"].shape[-1]
+  return starts(run, lambda key: perceptron(key, features, widths), 1)
+
+
 def fit(
   run: runs.Run,
   loss: Loss,

@@ -233,7 +233,7 @@ def _mixture(
     stack, moments, table = state
     keys = jax.random.split(jax.random.fold_in(key, number), 4)
     path = jax.random.randint(keys[0], (), 0, len(paths))
-    heat = 1.0 + (config.hottest - 1.0) * number / config.steps
+    heat = 1.0 + (config.hottest - 1.0) * number / (config.steps * count)
     chances = grow.balance(table, heat, 1e-4)
     chosen = grow.route(chances, path, keys[1])
     rows = jax.random.randint(keys[2], (size,), 0, half)
@@ -255,13 +255,18 @@ def _mixture(
     stack = jax.tree.map(put, stack, params)
     return (stack, jax.tree.map(put, moments, new), table), None
 
-  @jax.jit
-  def train_all(stack: Stack) -> Any:
-    table = jnp.ones((len(paths), count))
-    begin = stack, jax.vmap(tx.init)(stack), table
-    return jax.lax.scan(step, begin, jnp.arange(config.steps * count))[0]
+  table = jnp.ones((len(paths), count))
+  begin = stack, jax.vmap(tx.init)(stack), table
+  numbers = jnp.arange(config.steps * count)
+  train_all = jax.jit(lambda begin: jax.lax.scan(step, begin, numbers)[0])
+  stack, _, table = train_all(begin)
+  return _routed(branches, stack, table, test)
 
-  stack, _, table = train_all(stack)
+
+def _routed(
+  branches: Sequence[Any], stack: Stack, table: Any, test: Data
+) -> np.ndarray:
+  """Return the accuracy of each path in the supernet that suits it best."""
   routed = np.asarray(table).argmax(1)
   scores = []
   for path, model in enumerate(routed):

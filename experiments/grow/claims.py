@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from experiments.grow import blocks, inheritance, modules, widths
+from experiments.grow import blocks, inheritance, modules, searches, widths
 from experiments.run import runs
 from experiments.run.claims import (
   Claim,
@@ -89,7 +89,8 @@ def bignas(run: runs.Run) -> tuple[str, Verdict]:
 def tanglenas(run: runs.Run) -> tuple[str, Verdict]:
   """Judge: exact, as wide as the largest, and better than random search."""
   better, error, wide = (
-    rows(run, name) for name in (widths.PERCENTILE, widths.ERROR, widths.WIDEST)
+    rows(run, name)
+    for name in (searches.PERCENTILE, searches.ERROR, searches.WIDEST)
   )
   worst = max(float(x.max()) for x in error.values())
   widest = max(float(x.max()) for x in wide.values())

@@ -18,6 +18,7 @@ CONFIGS = {  # one for each main, or each way that one trains or evaluates
   "average: runs": "free_lunch",
   "average: folds": "zscl",
   "adapt": "salsa",
+  "grow": "grow_mixture",
 }
 
 

@@ -64,17 +64,7 @@ def sandwich(
   smoothing of 0.1 and the soft cross-entropy are those of AttentiveNAS's code
   (BigNAS has none), https://github.com/facebookresearch/AttentiveNAS.
   """
-  slices = [
-    width.sizes(axes, c) if isinstance(c, int | float) else c for c in children
-  ]
-  for child in slices:
-    indices.check_range(axes, indices.checked(axes, child, False, True), True)
-  order = _by_size(axes, slices)
-  if len(order) < 2 or _changes(axes, slices[order[-1]]):
-    raise ValueError(
-      f"sandwich: {len(order)} children, expected two or more, of which one has"
-      " all units"
-    )
+  slices, order = _ordered(axes, children)
   applies = [apply] * len(slices) if callable(apply) else list(apply)
   if len(applies) != len(slices):
     raise ValueError(
@@ -135,6 +125,24 @@ def draw_children(
     return batch | {CHILD: jax.random.randint(key, (count,), 0, between)}
 
   return prepare
+
+
+def _ordered(
+  axes: Axes, children: Sequence[Index | float]
+) -> tuple[list[Index], list[int]]:
+  """Return the slices, and their numbers from the smallest to the whole."""
+  slices = [
+    width.sizes(axes, c) if isinstance(c, int | float) else c for c in children
+  ]
+  for child in slices:
+    indices.check_range(axes, indices.checked(axes, child, False, True), True)
+  order = _by_size(axes, slices)
+  if len(order) < 2 or _changes(axes, slices[order[-1]]):
+    raise ValueError(
+      f"sandwich: {len(order)} children, expected two or more, of which one has"
+      " all units"
+    )
+  return slices, order
 
 
 def _branch(
