@@ -16,7 +16,7 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "data_aware"
 CLAIM = "ama"
@@ -34,8 +34,13 @@ REGISTERED = {
   "controls": ("one ratio",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "OpenLLaMA 3B and Mistral 7B by RLHF; not to be built here, so that"
+  " ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.tuned(arg)

@@ -23,7 +23,7 @@ another corruption to fine-tune on.
 
 import ml_collections
 
-from configs import wise_ft
+from configs import common, wise_ft
 
 EXPERIMENT = "wise_ft"
 CLAIM = "bang"
@@ -45,8 +45,13 @@ REGISTERED = {
   "seeds": 10,
   "data": "one set of images, shifts drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "CLIP ViT-B/16 on ImageNet and its shifts; not to be built here, so"
+  " that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = wise_ft.get_config(arg)

@@ -14,7 +14,7 @@ Data: MNIST and notMNIST in DIR.  Time: four minutes on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "data_aware"
 CLAIM = "bench-data"
@@ -36,8 +36,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "Llama and Gemma models of 2 to 9 billion parameters; not to be built"
+  " here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.smaller(arg)

@@ -37,8 +37,14 @@ REGISTERED = {
   "seeds": 10,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "MLPs, ResNets and VGGs on MNIST-like sets, CIFAR-10 and CIFAR-100;"
+  " here MLPs trained in full",
+  "settings": {"examples": 0, "members.epochs": 100},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -16,7 +16,7 @@ Data: tinyshakespeare in DIR.  Time: three minutes on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "data_aware"
 CLAIM = "cfg"
@@ -35,8 +35,13 @@ REGISTERED = {
   "controls": ("a random direction of equal length, leaf by leaf",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "MusicLM, by distillation and reinforcement; not to be built here, so"
+  " that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.tuned(arg)

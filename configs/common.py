@@ -8,9 +8,13 @@ Names and types are those of the defaults, and anything else is refused.
 ('tiny', 3)
 """
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
+
+GetConfig = Callable[..., ml_collections.ConfigDict]
 
 
 def _parse(name: str, text: str, default: Any) -> Any:
@@ -63,6 +67,55 @@ def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
     for name, default in defaults.items()
   }
   return ml_collections.ConfigDict(first | given)
+
+
+def sized(paper: Mapping[str, Any]) -> Callable[[GetConfig], GetConfig]:
+  """Give a `get_config(arg)` the argument `size=paper`.
+
+  Args:
+    paper: `ran`, what the paper ran, and `settings`, {dotted name: value},
+      which make the config as large, for a pod.  `mode=tiny` keeps its own
+      sizes, and only says what the paper ran.
+
+  >>> @sized({"ran": "a thousand steps", "settings": {"steps": 1000}})
+  ... def small(arg=""):
+  ...   return ml_collections.ConfigDict({"steps": 10})
+  >>> small("size=paper").steps, small("size=paper").paper_size
+  (1000, 'a thousand steps')
+  """
+
+  def decorate(get_config: GetConfig) -> GetConfig:
+    @functools.wraps(get_config)
+    def with_size(arg: str = "") -> ml_collections.ConfigDict:
+      parts = [part for part in arg.split(",") if part]
+      sizes = [part for part in parts if part.startswith("size=")]
+      rest = [part for part in parts if part not in sizes]
+      config = get_config(",".join(rest))
+      chosen = parse_arg(",".join(sizes), size=("ours", "paper"))
+      if chosen.size == "paper":
+        config.paper_size = paper["ran"]
+        tiny = "mode=tiny" in rest
+        _enlarge(config, {} if tiny else paper.get("settings", {}))
+      return config
+
+    return with_size
+
+  return decorate
+
+
+def _enlarge(
+  config: ml_collections.ConfigDict, settings: Mapping[str, Any]
+) -> None:
+  """Set values by dotted names, each of which the config has already."""
+  for name, value in settings.items():
+    *levels, last = name.split(".")
+    at = config
+    for level in levels:
+      at = at[level]
+    if last not in at:
+      raise ValueError(f"size=paper sets {name!r}, unknown to the config")
+    with at.ignore_type():
+      at[last] = value
 
 
 def on_mnist(

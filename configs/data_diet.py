@@ -32,8 +32,21 @@ REGISTERED = {
   "controls": ("the easiest examples",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "ResNet-18 on CIFAR-10 and CIFAR-100",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "model": {"name": "resnet", "depth": 20, "norm": "layer", "width": 4},
+    "early.epochs": 20,
+    "parent.epochs": 16,
+    "child.epochs": 100,
+    "spawn": (0, 1, 2, 4, 8, 16),
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

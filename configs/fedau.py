@@ -36,8 +36,19 @@ REGISTERED = {
   "seeds": 12,
   "data": "one set of images, shares drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "convolutional networks on SVHN, CIFAR-10, CIFAR-100 and CINIC-10, 250"
+  " clients",
+  "settings": {
+    "clients": 250,
+    "per_client": 200,
+    "examples": 0,
+    "rounds": 2000,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

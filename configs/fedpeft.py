@@ -35,8 +35,13 @@ REGISTERED = {
   ),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "ViT-B and others, pre-trained on ImageNet-21k; not to be built here,"
+  " so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

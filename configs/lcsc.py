@@ -16,7 +16,7 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "average"
 CLAIM = "lcsc"
@@ -38,8 +38,22 @@ REGISTERED = {
   ),
   "seeds": 20,
 }
+PAPER_SIZE = {
+  "ran": "consistency and diffusion models on CIFAR-10, some 50 checkpoints and"
+  " 2,000 evaluations; here a larger language model",
+  "settings": {
+    "model.layers": 6,
+    "model.width": 384,
+    "model.heads": 6,
+    "examples": 13000,
+    "fine.epochs": 60,
+    "last": 50,
+    "evaluations": 2000,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.bed(arg)

@@ -34,8 +34,13 @@ REGISTERED = {
   "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "MLPs on MNIST, VGG-11 and ResNet-20 on CIFAR-10",
+  "settings": {"examples": 0, "members.epochs": 100},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -34,8 +34,21 @@ REGISTERED = {
   "controls": ("all experts",),
   "seeds": 20,
 }
+PAPER_SIZE = {
+  "ran": "switch transformers of 32 experts",
+  "settings": {
+    "model.experts": 32,
+    "model.width": 384,
+    "model.hidden": 768,
+    "model.heads": 6,
+    "model.layers": 6,
+    "examples": 13000,
+    "fine.epochs": 20,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

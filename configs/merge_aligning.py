@@ -21,7 +21,7 @@ Data: MNIST in DIR.  Time: half a minute on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-aligning"
@@ -41,8 +41,13 @@ REGISTERED = {
   "seeds": 10,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "ResNet-32 on CIFAR-100, ResNet-18 on ImageNet, in steps of classes;"
+  " not to be built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)

@@ -115,6 +115,13 @@ def small(tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
   return found
 
 
+PAPER_SIZE = {
+  "ran": "Llama and Gemma models of 2 to 9 billion parameters, five domains;"
+  " not to be built here, so that ours is run",
+}
+
+
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = bed(arg)

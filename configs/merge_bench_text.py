@@ -17,7 +17,7 @@ on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-bench-text"
@@ -45,8 +45,13 @@ NAMES = (
   "PCB",
   "OPCM",
 )
+PAPER_SIZE = {
+  "ran": "Llama and Gemma models of 2 to 9 billion parameters, five domains;"
+  " not to be built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on this library's own sources."""
   config = merge_bench.bed(arg)

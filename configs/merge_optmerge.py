@@ -18,7 +18,7 @@ Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-optmerge"
@@ -42,8 +42,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "multimodal language models of 2 to 7 billion parameters; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)

@@ -18,7 +18,7 @@ Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-pcb"
@@ -38,8 +38,13 @@ REGISTERED = {
   "seeds": 10,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "T5-base on seven language tasks; not to be built here, so that ours"
+  " is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)

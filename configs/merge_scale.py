@@ -19,7 +19,7 @@ Data: MNIST and notMNIST in DIR.  Time: three minutes on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-scale"
@@ -39,8 +39,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "PaLM-2 of 1 to 64 billion parameters, up to eight experts; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)

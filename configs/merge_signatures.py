@@ -22,7 +22,7 @@ Data: MNIST in DIR.  Time: one minute on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge"
 CLAIM = "merge-signatures"
@@ -53,8 +53,13 @@ CORRUPTIONS = {
   "impulse_noise": 5,
   "motion_blur": 5,
 }
+PAPER_SIZE = {
+  "ran": "VGG and ResNets on CIFAR-10 and other image sets; not to be built"
+  " here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.bed(arg)

@@ -21,7 +21,7 @@ Data: MNIST in DIR.  Time: one minute on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "merge_transfer"
 CLAIM = "merge-transfer"
@@ -44,8 +44,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "Llama 3 models of 8 billion parameters; not to be built here, so that"
+  " ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   bench = merge_bench.bed(arg)

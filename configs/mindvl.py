@@ -15,7 +15,7 @@ Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "average"
 CLAIM = "mindvl"
@@ -36,8 +36,13 @@ REGISTERED = {
   ),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "a multimodal language model tuned at several sequence lengths; not"
+  " to be built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.bed(arg)

@@ -37,8 +37,25 @@ REGISTERED = {
   "controls": ("the straight line",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "VGG-16 and ResNet-164 on CIFAR-10 and CIFAR-100",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "model": {
+      "name": "vgg",
+      "widths": (64, 128, 256, 512),
+      "depths": (2, 2, 3, 3),
+      "norm": "none",
+      "pool": "mean",
+    },
+    "train.epochs": 200,
+    "curve.steps": 40000,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

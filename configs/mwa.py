@@ -15,7 +15,7 @@ Data: tinyshakespeare in DIR.  Time: a minute on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "average"
 CLAIM = "mwa"
@@ -37,8 +37,13 @@ REGISTERED = {
   ),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "language models with adapters, from one fine-tuning run; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.bed(arg)

@@ -41,8 +41,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "one set of images, streams drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "Llama-like models of 125 million to 6.8 billion parameters; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

@@ -34,8 +34,23 @@ REGISTERED = {
   "controls": ("two networks of one start, told apart by their batches",),
   "seeds": 3,
 }
+PAPER_SIZE = {
+  "ran": "ResNets on CIFAR-10, eight widths by eight batch sizes (as"
+  " configs/phases_pod.py)",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "label_noise": 0.0,
+    "model": {"name": "resnet", "depth": 20, "norm": "layer"},
+    "widths": (0.125, 0.25, 0.5, 1, 2, 4, 8, 16),
+    "train.epochs": 150,
+    "train.learning_rate": 0.1,
+    "curve.steps": 4000,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = phases_digits.get_config(arg)

@@ -40,8 +40,13 @@ REGISTERED = {
   "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "MLPs of 784-512x3-10 on 60,000 images of MNIST, 100 epochs",
+  "settings": {"examples": 0, "members.epochs": 100},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

@@ -48,8 +48,18 @@ REGISTERED = {
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 FROZEN = EXPERIMENTS / "bench" / "frozen_library.txt"
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "BERT-base from several starts; here a larger language model",
+  "settings": {
+    "examples": 13000,
+    "members.epochs": 20,
+    "cases.lm.width": 384,
+    "cases.lm.layers": 6,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on the library's code in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -34,8 +34,18 @@ REGISTERED = {
   "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "ResNet-20 of width 1 to 16 on CIFAR-10",
+  "settings": {
+    "examples": 45000,
+    "members.epochs": 100,
+    "cases.resnet.width": 4,
+    "members.batch_size": 500,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -37,8 +37,18 @@ REGISTERED = {
   "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "VGG-11 and VGG-16 on CIFAR-10",
+  "settings": {
+    "examples": 45000,
+    "members.epochs": 100,
+    "cases.vgg.widths": (64, 128, 256, 512),
+    "cases.vgg.depths": (1, 1, 2, 2),
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

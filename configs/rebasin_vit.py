@@ -41,8 +41,18 @@ REGISTERED = {
   "seeds": 10,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "BERT-base from several starts",
+  "settings": {
+    "cases.vit.width": 256,
+    "cases.vit.layers": 6,
+    "examples": 0,
+    "members.epochs": 50,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

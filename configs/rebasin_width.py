@@ -30,8 +30,14 @@ REGISTERED = {
   "controls": ("widths between",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "VGG-16 and ResNet-20 of several widths on CIFAR-10; here MLPs"
+  " trained in full",
+  "settings": {"examples": 0, "members.epochs": 100},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -17,7 +17,7 @@ Data: MNIST and notMNIST in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "data_aware"
 CLAIM = "regmean"
@@ -37,8 +37,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "T5 and RoBERTa on GLUE; CLIP ViT-B/32 in later benchmarks; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.smaller(arg)

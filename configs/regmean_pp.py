@@ -15,7 +15,7 @@ Data: MNIST and notMNIST in DIR.  Time: two minutes on two CPU cores.
 
 import ml_collections
 
-from configs import merge_bench
+from configs import common, merge_bench
 
 EXPERIMENT = "data_aware"
 CLAIM = "regmean-pp"
@@ -32,8 +32,13 @@ REGISTERED = {
   "seeds": 5,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "CLIP ViT-B/32, -B/16 and -L/14 on eight and twenty tasks; not to be"
+  " built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = merge_bench.smaller(arg)

@@ -37,8 +37,14 @@ REGISTERED = {
   "seeds": 5,
 }
 PAPER = REGISTERED["paper"]
+PAPER_SIZE = {
+  "ran": "MLPs of width 128 and up to eleven hidden layers, 60,000 images of"
+  " MNIST, 50 epochs",
+  "settings": {"examples": 0, "members.epochs": 50},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

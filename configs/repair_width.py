@@ -34,8 +34,14 @@ REGISTERED = {
   "controls": ("naive mean",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "MLPs of eleven hidden layers, widths to 1,024, 60,000 images of"
+  " MNIST, 100 epochs",
+  "settings": {"examples": 0, "members.epochs": 100},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   tiny = common.parse_arg(arg, mode=("paper", "tiny"), seed=0).mode == "tiny"

@@ -38,8 +38,14 @@ REGISTERED = {
   "controls": ("equal Frobenius norm",),
   "seeds": 20,
 }
+PAPER_SIZE = {
+  "ran": "recurrent networks of 300 units on neuroscience tasks and sequential"
+  " MNIST",
+  "settings": {"data": "mnist", "size": 300},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

@@ -21,7 +21,7 @@ Data: tinyshakespeare in DIR.  Time: four minutes on two CPU cores.
 
 import ml_collections
 
-from configs import characters
+from configs import characters, common
 
 EXPERIMENT = "adapt"
 CLAIM = "salsa"
@@ -41,8 +41,13 @@ REGISTERED = {
   ),
   "seeds": 10,
 }
+PAPER_SIZE = {
+  "ran": "Llama 2 7B, Mistral 7B and Gemma 2B by RLHF; not to be built here, so"
+  " that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   config = characters.bed(arg)

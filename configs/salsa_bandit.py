@@ -35,8 +35,13 @@ REGISTERED = {
   "seeds": 10,
   "data": "drawn by seed",
 }
+PAPER_SIZE = {
+  "ran": "Llama 2 7B, Mistral 7B and Gemma 2B by RLHF; a bandit has no size",
+  "settings": {"bandits": 10000},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

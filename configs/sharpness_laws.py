@@ -33,8 +33,13 @@ REGISTERED = {
   "controls": ("losses of perturbed models against Hessian products",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "identities, of no size; there ViTs on ImageNet",
+  "settings": {"seeds": 5},
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

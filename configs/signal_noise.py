@@ -38,8 +38,13 @@ REGISTERED = {
   ),
   "seeds": 10,
 }
+PAPER_SIZE = {
+  "ran": "language models of up to 32 billion parameters and their checkpoints;"
+  " not to be built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

@@ -33,8 +33,12 @@ REGISTERED = {
   "controls": ("members at rates from low to moderate only",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "CLIP ViT-B/32 on ImageNet; not to be built here, so that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

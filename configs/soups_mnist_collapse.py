@@ -32,8 +32,22 @@ REGISTERED = {
   "controls": ("the same population from one start (soups-uniform)",),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "ResNet-20 on CIFAR-10 from independent starts (Frankle et al.)",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "model": {"name": "resnet", "depth": 20, "norm": "layer", "width": 4},
+    "members.count": 32,
+    "members.epochs": 30,
+    "members.batch_size": 128,
+    "start.epochs": 30,
+    "start.batch_size": 128,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = model_soups.get_config(arg)

@@ -35,8 +35,23 @@ REGISTERED = {
   ),
   "seeds": 5,
 }
+PAPER_SIZE = {
+  "ran": "CLIP ViT-B/32 on ImageNet, 72 members over a grid; here ResNets on"
+  " CIFAR-10",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "model": {"name": "resnet", "depth": 20, "norm": "layer", "width": 4},
+    "members.count": 32,
+    "members.epochs": 30,
+    "members.batch_size": 128,
+    "start.epochs": 30,
+    "start.batch_size": 128,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs on digits in seconds."""
   config = model_soups.get_config(arg)

@@ -36,8 +36,20 @@ REGISTERED = {
   "controls": ("IMP with as much retraining as a member",),
   "seeds": 10,
 }
+PAPER_SIZE = {
+  "ran": "ResNets on CIFAR-10, CIFAR-100 and ImageNet",
+  "settings": {
+    "data": "cifar10",
+    "examples": 0,
+    "model": {"name": "resnet", "depth": 20, "norm": "layer", "width": 4},
+    "base.epochs": 60,
+    "fine.epochs": 30,
+    "sparsity": 0.98,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

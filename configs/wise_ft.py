@@ -48,8 +48,13 @@ SEEN = ("rotation", "gaussian_noise", "motion_blur", "occlusion")
 UNSEEN = ("shear", "impulse_noise", "contrast", "zoom")
 TARGETS = ("translation", "rotation", "motion_blur", "occlusion", "zoom")
 SEVERITY = 3
+PAPER_SIZE = {
+  "ran": "CLIP ViT-L/14 on ImageNet and its shifts; not to be built here, so"
+  " that ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0, target=TARGETS)

@@ -58,8 +58,18 @@ REGISTERED = {
   "data": "one set of images, patches drawn by seed",
 }
 FAILURES = (0.7, 0.8, 0.9)
+PAPER_SIZE = {
+  "ran": "MultiColorMNIST with 32 patches, all images of MNIST",
+  "settings": {
+    "base.examples": 25000,
+    "fine.first": 25000,
+    "fine.examples": 25000,
+    "test": 10000,
+  },
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

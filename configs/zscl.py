@@ -39,8 +39,13 @@ REGISTERED = {
   ),
   "seeds": 20,
 }
+PAPER_SIZE = {
+  "ran": "CLIP ViT-B/16 through eleven data sets; not to be built here, so that"
+  " ours is run",
+}
 
 
+@common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `mode=tiny` runs in seconds and proves nothing."""
   mode = common.parse_arg(arg, mode=("paper", "tiny"), seed=0)

@@ -76,7 +76,7 @@ def measure(
       failed |= result is None
       if not result:
         continue
-      line = ledger.line(claim, result, setting.mode)
+      line = ledger.line(claim, result, setting.mode, setting.size)
       reason = ledger.refusal(ledger.read(out), line, second)
     if reason:
       print(f"refused: {reason}", flush=True)
@@ -99,7 +99,7 @@ def _refused(
   """Return why a claim is not to be run for the table, if anything is."""
   registered = _config(claim, setting)["registered"]
   planned = {
-    "name": claim.name,
+    "name": ledger.name_of(claim, setting.size),
     "seed": setting.seed,
     "mode": setting.mode,
     "registration": registration.digest(registered),
@@ -120,8 +120,10 @@ def check(
   """
   rows = table.latest(ledger.read(out))
   moved = 0
-  for name in (name for name in only if name in rows):
-    line = rows[name]
+  for name in only:
+    line = rows.get(ledger.name_of(CLAIMS[name], setting.size))
+    if line is None:
+      continue
     seed = line["seed"] if same else setting.seed
     result = run(CLAIMS[name], setting._replace(seed=seed), False)
     if not result:

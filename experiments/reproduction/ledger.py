@@ -44,18 +44,30 @@ def add(out: pathlib.Path, line: Line) -> None:
     runs.append(path(out), text + "\n")
 
 
-def line(claim: Claim, result: Mapping[str, Any], mode: str) -> Line:
+def name_of(claim: Claim, size: str) -> str:
+  """Return the name of a claim's row, which at the paper's size is another.
+
+  >>> name_of(Claim("mine", "soup", "my_config"), "paper")
+  "mine, paper's size"
+  """
+  return claim.name if size == "ours" else f"{claim.name}, paper's size"
+
+
+def line(
+  claim: Claim, result: Mapping[str, Any], mode: str, size: str = "ours"
+) -> Line:
   """Return the line of a claim's finished run.
 
   Args:
     claim: its name and config.
     result: what result.json holds.
-    mode: the size of the run: "paper", or "tiny", which proves nothing.
+    mode: "paper", or "tiny", which proves nothing.
+    size: "ours", or "paper", which is a row of its own.
   """
   kept = ("measured", "verdict", "p", "seed", "seconds", "command", "git")
   registered = result["registered"]
   return {
-    "name": claim.name,
+    "name": name_of(claim, size),
     "experiment": claim.experiment,
     "config": claim.config,
     "mode": mode,

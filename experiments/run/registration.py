@@ -23,7 +23,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
   "paper_number": (str, type(None)),  # what the paper reports, if it does
   "kind": (str,),
   "statistic": (str,),
-  "threshold": (int, float, str, list, tuple),  # one, or one a comparison
+  # One number, or one a comparison; None where things are only measured.
+  "threshold": (int, float, str, list, tuple, type(None)),
   "threshold_by": (str,),
   "controls": (list, tuple),  # words, one for each
   "seeds": (int,),  # how many, from the base seed on

@@ -97,7 +97,7 @@ def fit(
   """
   key = jax.random.fold_in(run.key, 100 + salt)
   return text.trajectory(
-    run, loss, stack, tx, data, key, part, shared_data=False
+    run, loss, stack, tx, data, key=key, part=part, shared_data=False
   )[0]
 
 

@@ -90,6 +90,22 @@ def test_a_claims_registration_is_its_own(claim):
   assert known["seeds"] == module.get_config("seed=7000").registered.seeds
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_papers_size_is_named_and_loads(name):
+  """In tiny mode it is the tiny config, which only says what the paper ran."""
+  module = importlib.import_module(f"configs.{name}")
+  if not hasattr(module, "PAPER_SIZE"):
+    pytest.skip("has no form of the paper's size")
+  large = module.get_config("size=paper")
+  assert large.paper_size == module.PAPER_SIZE["ran"]
+  runs.plain(large.to_dict(), "config")
+  tiny = module.get_config("size=paper,mode=tiny").to_dict()
+  assert tiny.pop("paper_size") == large.paper_size
+  assert tiny == module.get_config("mode=tiny").to_dict()
+  with pytest.raises(ValueError, match="'size': 'pod', expected one of ours"):
+    module.get_config("size=pod")
+
+
 def reproduced(tmp_path, *words):
   command = [sys.executable, "-m", "experiments.reproduce", *words]
   command += [f"--workdir={tmp_path}", f"--out={tmp_path / 'R.md'}"]
