@@ -218,6 +218,12 @@ def test_what_attach_refuses(pattern, make, message):
     p.attach(params(), pattern, make, jax.random.key(0))
 
 
+@pytest.mark.parametrize("name", ["lora", "svd_lora", "dora", "kronecker"])
+def test_a_change_that_is_drawn_needs_a_key(name):
+  with pytest.raises(ValueError, match=r"'dense/kernel'.*expected key="):
+    p.attach(params(), "dense/kernel", MAKES[name])
+
+
 def test_with_changes_refuses_other_paths():
   one = p.Miss(jnp.ones((2, 6)))
   with pytest.raises(ValueError, match="'dense/kernl' is not in the tree"):

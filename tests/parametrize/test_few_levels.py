@@ -160,6 +160,15 @@ def test_what_quantise_refuses(x, settings, message):
     p.quantise(x, **settings)
 
 
+def test_double_precision_stays():
+  with jax.enable_x64(True):
+    w = jnp.asarray(RNG.normal(size=(5, 3)))
+    kept = p.quantise(w, 8, curve="power", power=0.7)
+    assert kept.value().dtype == jnp.float64
+    again = p.quantise(kept.value(), 8, curve="power", power=0.7)
+    np.testing.assert_allclose(again.value(), kept.value(), rtol=1e-12)
+
+
 def test_unpack_refuses_other_sizes():
   with pytest.raises(ValueError, match="expected 2 bytes"):
     p.unpack(np.zeros(3, np.uint8), 4, (4,))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
+from weightspace.parametrize import leaf
 from weightspace.types import Key, Params
 
 CURVES = ("linear", "power")
@@ -28,7 +29,7 @@ class Quantised:
   """An array in codes -L .. L, L = 2^(bits - 1) - 1."""
 
   codes: Any  # int8, shaped as the array
-  scale: Any  # float32, of f(w): [1, ..., 1, out], or all ones
+  scale: Any  # float32 or wider, of f(w): [1, ..., 1, out], or all ones
   power: Any = 1.0  # a of the power curve
   bits: int = flax.struct.field(pytree_node=False, default=4)
   curve: str = flax.struct.field(pytree_node=False, default="linear")
@@ -37,9 +38,10 @@ class Quantised:
 
   def value(self) -> jax.Array:
     """Return the array that the codes stand for, in its first dtype."""
-    found = jnp.asarray(self.codes).astype(jnp.float32) * self.scale
+    scale = jnp.asarray(self.scale)
+    found = jnp.asarray(self.codes).astype(scale.dtype) * scale
     if self.curve == "power":
-      found = bent(found, 1.0 / jnp.asarray(self.power, jnp.float32))
+      found = bent(found, 1.0 / jnp.asarray(self.power, scale.dtype))
     return found.astype(self.dtype)
 
 
@@ -142,9 +144,9 @@ def _quantised(
   x: Any, bits: int, scope: str, curve: str, power: Any
 ) -> Quantised:
   dtype = str(jnp.asarray(x).dtype)
-  y = jnp.asarray(x, jnp.float32)
+  y = leaf.wide(x)
   if curve == "power":
-    power = jnp.asarray(power, jnp.float32)
+    power = jnp.asarray(power, y.dtype)
     y = bent(y, power)
   levels = 2 ** (bits - 1) - 1
   scale = top(y, scope) / levels

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace.parametrize import leaf
-from weightspace.parametrize.low_rank import Make, added
+from weightspace.parametrize.low_rank import Make, added, keyed
 from weightspace.types import Key
 
 INITS = ("zero", "paper")
@@ -109,7 +109,7 @@ def kronecker(
       raise ValueError(
         f"kronecker: n is {n}, expected a divisor of {rows} and of {columns}"
       )
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(keyed(key), 3)
     glorot = jax.nn.initializers.glorot_uniform(batch_axis=())
     left = glorot(keys[0], (*batch, n, rows // n, rank), kernel.dtype)
     right = glorot(keys[1], (*batch, n, rank, columns // n), kernel.dtype)

@@ -110,10 +110,18 @@ def fitting(what: str, kernel: Any, rank: int) -> tuple[int, ...]:
   return shape
 
 
+def keyed(key: Key | None) -> Key:
+  """Return the key; refuse None, where a change draws its start."""
+  if key is None:
+    raise ValueError("this change draws its start, expected key= of attach")
+  return key
+
+
 def uniform(
   key: Key, shape: tuple[int, ...], dtype: Any, square: float
 ) -> jax.Array:
   """Return a draw from +-sqrt(square / inputs)."""
+  keyed(key)
   bound = (square / shape[-2]) ** 0.5
   return jax.random.uniform(key, shape, dtype, -bound, bound)
 

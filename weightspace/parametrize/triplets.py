@@ -67,7 +67,7 @@ def svd_lora(rank: int, alpha: float | None = None) -> Make:
 
   def make(key: Key, kernel: Any) -> SvdLora:
     *batch, rows, columns = low_rank.fitting("svd_lora", kernel, rank)
-    left, right = jax.random.split(key)
+    left, right = jax.random.split(low_rank.keyed(key))
     a = jax.random.normal(left, (*batch, rows, rank), kernel.dtype)
     b = jax.random.normal(right, (*batch, rank, columns), kernel.dtype)
     e = jnp.zeros((*batch, rank), kernel.dtype)
