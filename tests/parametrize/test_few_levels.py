@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weightspace import merge
 from weightspace import parametrize as p
 
 RNG = np.random.default_rng(0)
@@ -47,6 +48,20 @@ def test_power_curve_beside_numpy():
   np.testing.assert_allclose(kept.value(), found, atol=2e-2)
   linear = p.quantise(w, bits=4, scope="leaf", curve="power", power=1.0)
   np.testing.assert_array_equal(linear.codes, p.quantise(w, 4, "leaf").codes)
+
+
+@pytest.mark.parametrize("curve", ["log2", "tanh"])
+@pytest.mark.parametrize("bits", [3, 8])
+def test_curves_of_a_leaf_are_those_of_merge(curve, bits):
+  w = normal(30, 4)
+  kept = p.quantise(w, bits, "leaf", curve)
+  other = merge.quantise({"w": w}, bits, curve)
+  np.testing.assert_array_equal(kept.codes, other.codes["w"])
+  want = merge.dequantise(other)["w"]
+  np.testing.assert_allclose(kept.value(), want, rtol=1e-5, atol=1e-6)
+  rows = p.quantise(w, bits, "row", curve)
+  each = [p.quantise(w[:, n], bits, "leaf", curve).value() for n in range(4)]
+  np.testing.assert_allclose(rows.value(), np.stack(each, 1), rtol=1e-5)
 
 
 def test_two_bits_have_no_use_for_a_curve():

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.parametrize import leaf
+from weightspace.parametrize import curves, leaf
 from weightspace.types import Key, Params
 
-CURVES = ("linear", "power")
+CURVES = ("linear", "power", "log2", "tanh")
 SCOPES = ("row", "leaf")
 
 
@@ -31,14 +31,21 @@ class Quantised:
   codes: Any  # int8, shaped as the array
   scale: Any  # float32 or wider, of f(w): [1, ..., 1, out], or all ones
   power: Any = 1.0  # a of the power curve
+  unit: Any = 1.0  # of the tanh curve: the root mean square of a row
   bits: int = flax.struct.field(pytree_node=False, default=4)
   curve: str = flax.struct.field(pytree_node=False, default="linear")
   dtype: str = flax.struct.field(pytree_node=False, default="float32")
-  frozen = ("codes", "scale", "power")
+  frozen = ("codes", "scale", "power", "unit")
 
   def value(self) -> jax.Array:
     """Return the array that the codes stand for, in its first dtype."""
     scale = jnp.asarray(self.scale)
+    if self.curve in ("log2", "tanh"):
+      levels = 2 ** (self.bits - 1) - 1
+      codes, top = jnp.asarray(self.codes), scale * levels
+      unit = jnp.asarray(self.unit, scale.dtype)
+      found = curves.decode(self.curve, codes, top, unit, levels)
+      return found.astype(self.dtype)
     found = jnp.asarray(self.codes).astype(scale.dtype) * scale
     if self.curve == "power":
       found = bent(found, 1.0 / jnp.asarray(self.power, scale.dtype))
@@ -64,7 +71,8 @@ def quantise(
     bits: 2 to 8.
     scope: "row", one scale for each output, the last axis of a flax kernel; or
       "leaf", one scale.  An array of one axis is one row.
-    curve: "linear", f(w) = w; or "power", f(w) = sign(w) |w|^power.
+    curve: "linear", f(w) = w; "power", f(w) = sign(w) |w|^power; or "log2" and
+      "tanh", as in `merge.quantise`.
     power: above zero, for the power curve: a number, or a tree of them as
       `best_power` returns.
     only: a shell pattern of the paths to quantise.
@@ -135,9 +143,17 @@ def bent(x: jax.Array, power: Any) -> jax.Array:
 
 def top(x: jax.Array, scope: str) -> jax.Array:
   """Return the largest magnitude of each row or of the leaf, axes kept."""
+  return jnp.max(jnp.abs(x), axis=_axes(x, scope), keepdims=True)
+
+
+def _mean(x: jax.Array, scope: str) -> jax.Array:
+  return jnp.mean(x, axis=_axes(x, scope), keepdims=True)
+
+
+def _axes(x: jax.Array, scope: str) -> tuple[int, ...] | None:
+  """Return the axes that one scale is for; None for all."""
   rows = scope == "row" and x.ndim > 1
-  axes = tuple(range(x.ndim - 1)) if rows else None
-  return jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+  return tuple(range(x.ndim - 1)) if rows else None
 
 
 def _quantised(
@@ -149,10 +165,15 @@ def _quantised(
     power = jnp.asarray(power, y.dtype)
     y = bent(y, power)
   levels = 2 ** (bits - 1) - 1
-  scale = top(y, scope) / levels
+  most = top(y, scope)
+  scale = most / levels
+  if curve in ("log2", "tanh"):
+    unit = jnp.sqrt(_mean(y**2, scope))
+    codes = curves.encode(curve, y, most, unit, levels)
+    return Quantised(codes, scale, power, unit, bits, curve, dtype)
   codes = jnp.round(y / jnp.where(scale == 0, 1.0, scale))
   codes = jnp.clip(codes, -levels, levels).astype(jnp.int8)
-  return Quantised(codes, scale, power, bits, curve, dtype)
+  return Quantised(codes, scale, power, 1.0, bits, curve, dtype)
 
 
 def pack(kept: Quantised) -> np.ndarray:

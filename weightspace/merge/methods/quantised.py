@@ -13,9 +13,8 @@ import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.merge.core import checks
+from weightspace.parametrize import curves
 from weightspace.types import Params
-
-CURVES = ("linear", "log2", "tanh")
 
 
 class Quantised(NamedTuple):
@@ -63,7 +62,7 @@ def quantise(tree: Params, bits: int = 8, curve: str = "linear") -> Quantised:
   The curves of Cai et al. 2023, https://arxiv.org/abs/2302.12480; their exact
   form is ours.
   """
-  checks.option("quantise: curve", curve, CURVES)
+  checks.option("quantise: curve", curve, curves.CURVES)
   checks.number("quantise: bits", bits, least=2, most=8)
   trees.check_finite(tree, "quantise")
   for path, x in trees.named(tree).items():
@@ -76,20 +75,12 @@ def quantise(tree: Params, bits: int = 8, curve: str = "linear") -> Quantised:
   spread = jax.tree.map(lambda x: jnp.sqrt(jnp.mean(x**2)), wide)
   levels = 2 ** (bits - 1) - 1
 
-  def leaf(x: jax.Array, top: jax.Array, spread: jax.Array) -> jax.Array:
-    size, top = jnp.abs(x), _not_zero(top)
-    if curve == "linear":
-      code = jnp.round(levels * (size / top))
-    elif curve == "log2":
-      octave = jnp.log2(_not_zero(size) / top)
-      code = jnp.where(size > 0, levels + jnp.round(octave), 0.0)
-    else:
-      spread = _not_zero(spread)
-      code = jnp.tanh(size / spread) / jnp.tanh(top / spread)
-      code = jnp.round(levels * code)
-    return (jnp.sign(x) * jnp.maximum(code, 0.0)).astype(jnp.int8)
-
-  codes = jax.tree.map(leaf, wide, top, spread)
+  codes = jax.tree.map(
+    lambda x, top, unit: curves.encode(curve, x, top, unit, levels),
+    wide,
+    top,
+    spread,
+  )
   return Quantised(codes, top, spread, bits, curve)
 
 
@@ -102,21 +93,12 @@ def dequantise(kept: Quantised) -> Params:
   """
   levels = 2 ** (kept.bits - 1) - 1
 
-  def leaf(code: jax.Array, top: jax.Array, spread: jax.Array) -> jax.Array:
-    share = jnp.abs(code).astype(jnp.float32) / levels
-    if kept.curve == "linear":
-      size = top * share
-    elif kept.curve == "log2":
-      size = top * jnp.exp2(levels * (share - 1.0))
-      size = jnp.where(code == 0, 0.0, size)
-    else:
-      unit = _not_zero(spread)
-      # A code of L means tanh(top / unit), which rounds to 1 for large tops.
-      curve = jnp.minimum(share * jnp.tanh(top / unit), 1 - 1e-7)
-      size = jnp.where(share == 1, top, unit * jnp.arctanh(curve))
-    return jnp.sign(code).astype(jnp.float32) * size
-
-  return jax.tree.map(leaf, kept.codes, kept.top, kept.spread)
+  return jax.tree.map(
+    lambda code, top, unit: curves.decode(kept.curve, code, top, unit, levels),
+    kept.codes,
+    kept.top,
+    kept.spread,
+  )
 
 
 def smaller(kept: Quantised, than: Params) -> float:
@@ -130,7 +112,3 @@ def smaller(kept: Quantised, than: Params) -> float:
   )
   whole = sum(8 * jnp.asarray(x).nbytes for x in jax.tree.leaves(than))
   return whole / codes
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-  return jnp.where(x == 0, 1.0, x)
