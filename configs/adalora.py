@@ -33,6 +33,7 @@ REGISTERED = adapters.register(
   threshold_by="papers.md",
   controls=("LoRA with equal ranks",),
   seeds=10,
+  data="bases, teachers and inputs are drawn by seed",
 )
 
 

@@ -109,5 +109,6 @@ def register(**entries: Any) -> dict[str, Any]:
     "threshold_by": "paper",
     "controls": (),
     "seeds": 5,
+    "data": "training and test examples are drawn by seed from one data set",
   }
   return known | entries
