@@ -11,7 +11,7 @@ ten seeds (of five, the interval of the second held zero).
 
 python -m experiments.data_aware --config=configs/atlas.py --data_dir=DIR
 
-Data: MNIST and notMNIST in DIR.  Time: two minutes on two CPU cores.
+Data: MNIST and notMNIST in DIR.  Time: 3 minutes on two CPU cores.
 """
 
 import ml_collections

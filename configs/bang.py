@@ -17,8 +17,8 @@ Measured: +1.8 points [+0.9, +2.8] for both, at about a point less in
 distribution; label smoothing alone gains 1.3 and costs less there.  With
 `target=zoom`: +0.8 [+0.2, +1.4] for both, nothing for label smoothing alone.
 
-Data: MNIST in DIR.  Time: two minutes on two CPU cores.  `target=` names
-another corruption to fine-tune on.
+Data: MNIST in DIR.  Time: 2 minutes on two CPU cores. `target=` names another
+corruption to fine-tune on.
 """
 
 import ml_collections

@@ -9,7 +9,7 @@ at: these merges minus tuned task arithmetic, mean over methods, above zero.
 
 python -m experiments.data_aware --config=configs/bench_data.py --data_dir=DIR
 
-Data: MNIST and notMNIST in DIR.  Time: four minutes on two CPU cores.
+Data: MNIST and notMNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

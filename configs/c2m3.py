@@ -10,7 +10,7 @@ Ten pairs of models; of five, the interval held zero.
 
 python -m experiments.rebasin --config=configs/c2m3.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+Data: MNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

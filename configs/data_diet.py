@@ -9,7 +9,7 @@ parents of several ages.
 
 python -m experiments.average --config=configs/data_diet.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: 3 minutes on two CPU cores.
 """
 
 import ml_collections

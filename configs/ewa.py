@@ -14,7 +14,7 @@ tokens and what it learned before the pull is strong is averaged away, and in
 
 python -m experiments.adapt --config=configs/ewa.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: three minutes on two CPU cores.
+Data: MNIST in DIR.  Time: 3 minutes on two CPU cores.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ than the whole, chosen on other seeds.
 
 python -m experiments.replicas --config=configs/fedpeft.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ and runs does not change here.
 
 python -m experiments.average --config=configs/free_lunch.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

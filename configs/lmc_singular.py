@@ -9,7 +9,7 @@ barrier is left.
 
 python -m experiments.rebasin --config=configs/lmc_singular.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: 15 minutes on two CPU cores.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ unit where weight matching puts it.)
 
 python -m experiments.rebasin --config=configs/lmc_straight.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: four minutes on two CPU cores.
+Data: MNIST in DIR.  Time: 7 minutes on two CPU cores.
 """
 
 import ml_collections

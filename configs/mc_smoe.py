@@ -10,7 +10,7 @@ zero, and a lower stable rank of what was merged.
 
 python -m experiments.data_aware --config=configs/mc_smoe.py --data_dir=DIR
 
-Data: tinyshakespeare in DIR.  Time: three minutes on two CPU cores.
+Data: tinyshakespeare in DIR.  Time: not measured yet.
 """
 
 import ml_collections

@@ -15,7 +15,7 @@ Measured: the exact parts hold to 1e-7 and orders differ by 0.4 points [0.3,
 0.5]; +3.1 points [+2.7, +3.6] over the average and +1.5 [+0.9, +2.1] over tuned
 task arithmetic, but not above TIES (-0.1 [-0.8, +0.6]), tuned or not.
 
-Data: MNIST and notMNIST in DIR.  Time: one minute on two CPU cores.
+Data: MNIST and notMNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

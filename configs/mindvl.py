@@ -10,7 +10,7 @@ may be that of any average.
 
 python -m experiments.average --config=configs/mindvl.py --data_dir=DIR
 
-Data: tinyshakespeare in DIR.  Time: two minutes on two CPU cores.
+Data: tinyshakespeare in DIR.  Time: not measured yet.
 """
 
 import ml_collections

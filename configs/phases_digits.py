@@ -13,7 +13,7 @@ networks show a barrier), and labels as they are.
 
 python -m experiments.phases --config=configs/phases_digits.py
 
-Data: scikit-learn's bundled digits.  Time: four minutes on two CPU cores.
+Data: scikit-learn's bundled digits.  Time: not measured yet.
 """
 
 import ml_collections

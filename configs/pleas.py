@@ -9,7 +9,7 @@ models, above zero, paired over seeds.
 
 python -m experiments.rebasin --config=configs/pleas.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: 2 minutes on two CPU cores.
 """
 
 import ml_collections

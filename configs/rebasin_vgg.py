@@ -13,7 +13,7 @@ Larger, for a GPU or TPU: --config.examples=45000 --config.members.epochs=100
 --config.cases.vgg.widths='(64,128,256,512)'
 --config.cases.vgg.depths='(1,1,2,2)'
 
-Data: CIFAR-10 in DIR.  Time: ten minutes on two CPU cores.
+Data: CIFAR-10 in DIR.  Time: 10 minutes on two CPU cores.
 """
 
 from typing import Any

@@ -16,7 +16,7 @@ know better, and there the soup earns no more.
 
 python -m experiments.adapt --config=configs/salsa.py --data_dir=DIR
 
-Data: tinyshakespeare in DIR.  Time: four minutes on two CPU cores.
+Data: tinyshakespeare in DIR.  Time: 2 minutes on two CPU cores.
 """
 
 import ml_collections

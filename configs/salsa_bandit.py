@@ -11,7 +11,7 @@ disagree less with the reward when averaged.
 
 python -m experiments.adapt --config=configs/salsa_bandit.py
 
-Data: none.  Time: seconds.
+Data: none.  Time: not measured yet.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ accuracy above it.
 
 python -m experiments.average --config=configs/signal_noise.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: a minute on two CPU cores.
+Data: MNIST in DIR.  Time: not measured yet.
 """
 
 import ml_collections

@@ -9,7 +9,7 @@ is at least zero in every seed; on test data it need not be.
 python -m experiments.soup --config=configs/soups_mnist_greedy.py \\
   --data_dir=DIR
 
-Data: MNIST, 10,000 images to train on.  Time: two minutes on two CPU cores.
+Data: MNIST, 10,000 images to train on.  Time: 2 minutes on two CPU cores.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ the soup was below its members by more, and level with IMP.
 
 python -m experiments.average --config=configs/sparse_soups.py --data_dir=DIR
 
-Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+Data: MNIST in DIR.  Time: 6 minutes on two CPU cores.
 """
 
 import ml_collections

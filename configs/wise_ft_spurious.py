@@ -28,7 +28,7 @@ Measured: FalseFalseTrue 0.45 % [0.38, 0.51]; +5.2 points [+4.0, +6.4] over the
 base and +1.5 [+0.4, +2.6] over the fine-tuned model; -1.0 [-2.0, -0.0] by
 overconfidence, which is a bare yes: five seeds do not suffice.
 
-Data: MNIST in DIR.  Time: two minutes on two CPU cores.
+Data: MNIST in DIR.  Time: 2 minutes on two CPU cores.
 """
 
 import ml_collections

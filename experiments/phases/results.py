@@ -167,7 +167,7 @@ def judge(run: runs.Run) -> tuple[str, Verdict]:
     gains = [x["gain"] for x in twins if (x["barrier"] < LOW) == low]
     if len(gains) < 2:
       texts.append(f"{len(gains)} cells of {name} barrier")
-      verdicts.append(exact(False))
+      verdicts.append(Verdict(OPEN, 0.5))
       continue
     texts.append(
       f"averages of {name} barrier {said(gains, 'points', 2)} in"
@@ -195,6 +195,11 @@ def _few(run: runs.Run, phases: np.ndarray) -> str:
   )
 
 
+def _mean(found: np.ndarray) -> intervals.Interval | None:
+  """Return the interval of a measure, None where no network has a value."""
+  return None if np.isnan(found).any() else intervals.mean_interval(found)
+
+
 def finish(run: runs.Run) -> None:
   """Judge the claim, and write the table and the figures."""
   grid = cells(run)
@@ -204,7 +209,7 @@ def finish(run: runs.Run) -> None:
     for j, batch in enumerate(run.config.batches):
       row = f"width {width}, batch {batch}: {phases[i, j]}"
       table[row] = {
-        label: intervals.mean_interval(values(run, name, width, batch))
+        label: _mean(values(run, name, width, batch))
         for name, label in MEASURES.items()
       }
   shown = grid | {"mode_connectivity": 100 * grid["mode_connectivity"]}

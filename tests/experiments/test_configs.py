@@ -106,6 +106,20 @@ def test_the_papers_size_is_named_and_loads(name):
     module.get_config("size=pod")
 
 
+UNITS = {"second": 1, "minute": 60, "hour": 3600}
+SPENT = re.compile(r"Time:\s+(\d+)\s+(second|minute|hour)")
+
+
+def test_times_agree_with_the_tables_within_a_factor_of_two():
+  """Of each claim that was run; others say that theirs is not measured yet."""
+  for row in table.latest(ledger.read(ROOT / "REPRODUCTIONS.md")).values():
+    doc = DOCS[row["config"]]
+    if row["mode"] == "paper" and "not measured yet" not in doc:
+      number, unit = SPENT.search(doc).groups()
+      said = int(number) * UNITS[unit]
+      assert 0.5 <= said / max(row["seconds"], 1.0) <= 2.0, row["name"]
+
+
 def reproduced(tmp_path, *words):
   command = [sys.executable, "-m", "experiments.reproduce", *words]
   command += [f"--workdir={tmp_path}", f"--out={tmp_path / 'R.md'}"]
