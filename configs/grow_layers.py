@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       "test": 60 if tiny else 2_000,
       "depth": 8 if tiny else 20,
       "width": 0.25 if tiny else 0.5,
-      "kind": "grasp",
+      "kind": "snip" if tiny else "grasp",
       "scored": 20 if tiny else 500,
       "removed": (1,) if tiny else (2, 4),
       "fit": {

@@ -11,7 +11,9 @@ ones; reported, not judged.
 
 python -m experiments.grow --config=configs/grow_tinyclip.py --data_dir=DIR
 
-Data: MNIST in DIR. Time: one minute on two quiet CPU cores.
+Measured: a ratio of steps of 2.51, its logarithm +0.92 [+0.75, +1.09].
+
+Data: MNIST in DIR.  Time: two minutes on two busy CPU cores.
 """
 
 import ml_collections

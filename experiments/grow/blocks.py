@@ -110,19 +110,16 @@ def _trained(
   run: runs.Run, name: str, members: list[Params], train: Data, test: Data
 ) -> text.Lines:
   """Train networks that may differ in shape from seed to seed, one by one."""
-  right, loss = [], bed.labelled(apply_resnet)
+  right, loss, part = [], bed.labelled(apply_resnet), run.config.fit
+  steps = part.epochs * (run.config.examples // part.batch_size)
+  tx = optax.sgd(optax.cosine_decay_schedule(part.learning_rate, steps), 0.9)
   for seed, params in enumerate(members):
     data, shown = (
       jax.tree.map(lambda x, s=seed: x[s : s + 1], split)
       for split in (train, test)
     )
     stack = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
-    part = run.config.fit
-    steps = part.epochs * (run.config.examples // part.batch_size)
-    rate = optax.cosine_decay_schedule(part.learning_rate, steps)
-    fitted = bed.fit(
-      run, loss, stack, data, part, 1, tx=optax.sgd(rate, 0.9), seeds=[seed]
-    )
+    fitted = bed.fit(run, loss, stack, data, part, 1, tx=tx, seeds=[seed])
     right.append(bed.accuracy(apply_resnet, fitted.params, shown)[0])
   yield from text.lines(name, {ACCURACY: np.array(right)})
 
