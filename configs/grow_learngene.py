@@ -9,8 +9,8 @@ scratch at depths 3, 6, 9 and 12, and above 80 % before any tuning.
 
 python -m experiments.grow --config=configs/grow_learngene.py --data_dir=DIR
 
-Measured: +3.57, +3.30, +3.22 and +3.55 points over scratch at depths 3, 6, 9 and
-12, each interval above 2.2; untuned 87.1 % or more.
+Measured: +3.57, +3.30, +3.22 and +3.55 points over scratch at depths 3, 6, 9
+and 12, each interval above 2.2; untuned 87.1 % or more.
 
 Data: MNIST in DIR.  Time: eight minutes on two busy CPU cores.
 """
