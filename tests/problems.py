@@ -64,6 +64,27 @@ def close(a, b, rtol=1e-5, atol=1e-6):
     np.testing.assert_allclose(*wide, rtol, atol, err_msg=path)
 
 
+def sums_agree(a, b, terms):
+  """Compare two trees of sums that were taken in another order, leaf by leaf.
+
+  Two orders of `terms` float32 products differ by `terms` roundings of the sum
+  of their magnitudes.  Where a sum cancels, that is far more than a share of
+  its value, so the bound is taken of the largest entry of the leaf; squares of
+  such sums double it.
+  """
+  eps = float(np.finfo(np.float32).eps)
+  for path, leaf in ws.trees.named(a).items():
+    other = np.asarray(ws.trees.named(b)[path], np.float64)
+    bound = 2 * terms * eps
+    np.testing.assert_allclose(
+      np.asarray(leaf, np.float64),
+      other,
+      bound,
+      bound * np.abs(other).max(initial=0.0),
+      err_msg=path,
+    )
+
+
 def sharded(stack, spec=("model", None, "leaf")):
   """Lay a Stack out over two devices for models and four for entries."""
   auto = (jax.sharding.AxisType.Auto,) * 2
