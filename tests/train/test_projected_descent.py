@@ -350,3 +350,12 @@ def test_decays_are_below_one(value):
   for make, name in (("adamp", "b1"), ("adamp", "b2"), ("sgdp", "momentum")):
     with pytest.raises(ValueError, match=f"{make}: {name} is"):
       getattr(ws.train, make)(0.1, **{name: value})
+
+
+@pytest.mark.parametrize("cosine,fires", [(0.02, True), (0.05, False)])
+def test_the_bound_falls_with_the_root_of_the_row(cosine, fires):
+  """0.1 / sqrt(16) = 0.025: chance cosines of longer rows are smaller."""
+  w = jnp.zeros((16, 1)).at[0].set(1.0)
+  g = jnp.zeros((16, 1)).at[0].set(cosine).at[1].set((1 - cosine**2) ** 0.5)
+  updates = stepped(ws.train.sgdp(1.0), w, g)
+  assert (abs(float(updates[0, 0])) < 1e-6) == fires
