@@ -2,7 +2,7 @@
 
 Each of them is this config with a claim, a study and its own training.
 
-Data: tinyshakespeare in DIR; `mode=tiny` reads the package's own source.
+Data: tinyshakespeare in DIR; `mode=tiny` reads a frozen text of our own.
 """
 
 import ml_collections

@@ -53,7 +53,7 @@ PAPER_SIZE = {
 
 @common.sized(PAPER_SIZE)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Return the config; `mode=tiny` runs on this library's own sources."""
+  """Return the config; `mode=tiny` runs on a frozen text of our own."""
   config = merge_bench.bed(arg)
   tiny = config.seeds == 2
   file = "own" if tiny else "tinyshakespeare.txt"

@@ -4,14 +4,15 @@
 https://arxiv.org/abs/2411.01798: the average of two fine-tuned models as the
 reference of the divergence lets the policy earn more. On a bandit the best
 policy is known in closed form, so nothing is trained: references and reward are
-noisy views of one truth. The number aimed at: reward with the soup minus that
-with one reference, above zero at equal weight of the divergence. Measured: a
-small and steady gain; the divergence is smaller too, since two noisy references
-disagree less with the reward when averaged.
+noisy views of one truth. The numbers aimed at: reward with the soup minus that
+with one reference, above zero at equal weight of the divergence, and above the
+same for a reward that has nothing to do with the references. Measured: a small
+and steady gain, but no smaller one for the unrelated reward: the average of two
+noisy references is nearer to the uniform one, and holds back less.
 
 python -m experiments.adapt --config=configs/salsa_bandit.py
 
-Data: none.  Time: not measured yet.
+Data: none.  Time: 15 seconds on two CPU cores.
 """
 
 import ml_collections

@@ -13,8 +13,7 @@ import numpy as np
 import optax
 
 import weightspace as ws
-from experiments.adapt import model as patches
-from experiments.adapt import policies
+from experiments.adapt import patches, policies
 from experiments.bench import images, text
 from experiments.run import progress, runs
 from weightspace import average, losses

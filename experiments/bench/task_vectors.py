@@ -18,7 +18,7 @@ import jax
 
 import weightspace as ws
 from experiments.bench import fine_tuning
-from experiments.bench import tasks as merge_tasks
+from experiments.bench.tasks import check, draw
 from experiments.run import runs
 from weightspace import losses, trees
 from weightspace.merge.per_leaf import by_path
@@ -97,7 +97,7 @@ def _resolved(run: runs.Run, label: str) -> runs.Run:
   config = run.config.copy_and_resolve_references()
   config.update(config.beds[label])
   for name, task in config.tasks.items():
-    merge_tasks.check(name, task)
+    check(name, task)
   return run._replace(config=config)
 
 
@@ -105,7 +105,7 @@ def _draw(
   run: runs.Run, task: Any, split: str, key: Any, place: int, *, settings: Any
 ) -> Data:
   own = jax.random.fold_in(key, place)
-  return merge_tasks.draw(run, task, split, own, settings.examples)
+  return draw(run, task, split, own, settings.examples)
 
 
 def sets(bed: Bed, seed: int, split: str) -> dict[str, Data]:
@@ -121,7 +121,7 @@ def sets(bed: Bed, seed: int, split: str) -> dict[str, Data]:
   key = jax.random.fold_in(key, seed)
   tasks = {**config.tasks, BASE: config.base.task}
   return {
-    name: merge_tasks.draw(
+    name: draw(
       bed.run, task, split, jax.random.fold_in(key, place), config.shown[split]
     )
     for place, (name, task) in enumerate(tasks.items())

@@ -17,8 +17,8 @@ import numpy as np
 
 import weightspace as ws
 from experiments.bench import task_vectors, text
-from experiments.bench import tasks as merge_tasks
-from experiments.merge import methods as merge_methods
+from experiments.bench.tasks import draw
+from experiments.merge.methods import scales
 from experiments.run import progress, runs
 from weightspace import losses
 from weightspace.types import Data, Params, Stack
@@ -43,7 +43,7 @@ def cases(run: runs.Run) -> Iterator[tuple[int, Case]]:
     for seed in range(run.config.seeds):
       key = jax.random.fold_in(jax.random.fold_in(run.key, 2**24), seed)
       seen = [
-        merge_tasks.draw(
+        draw(
           bed.run, task, "train", jax.random.fold_in(key, i), run.config.seen
         )
         for i, task in enumerate(tasks.values())
@@ -86,7 +86,7 @@ def measured(
     grid = np.array([scale])
     if tuned:
       count = config.budget // len(tries)
-      grid = merge_methods.scales(config.scales, count, scale)
+      grid = scales(config.scales, count, scale)
     pair, rows = [case.base, merged], np.stack([1 - grid, grid], 1)
     chosen = accuracies(case, pair, rows, case.validation).mean(1)
     shown = accuracies(case, pair, rows, case.test).mean(1)

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.merge import figures as merge_figures
 from experiments.merge import results
+from experiments.merge.figures import SEEDS, methods
 from experiments.merge.results import TUNED
 from experiments.run import runs
 from experiments.run.claims import gather
 from weightspace import figures
 from weightspace.figures import Panel
 
-SEEDS = merge_figures.SEEDS
 LEFT = (
   "Left: test accuracy of each method, with the coefficient that validation"
   " images chose and without; lines are the experts and the base."
@@ -36,7 +35,7 @@ def dropped(run: runs.Run) -> Any:
   }
   rates = [float(rate) for rate in names_of(run, "rate")]
   label = ("share dropped", "accuracy over the expert's (%)")
-  left = merge_figures.methods(run, results.ranked(run))
+  left = methods(run, results.ranked(run))
   marks = [(0.9, "0.9, the paper's")]
   right = figures.curves(rates, lines, label, "Dropped from single experts")
   return figures.figure(left, _marked(right, marks), width=11.0, height=3.8)
@@ -73,7 +72,7 @@ def orders(run: runs.Run) -> Any:
   """Draw the methods, and OPCM over orders of arrival."""
   found = gather(run, "test", tried="OPCM, other orders")
   rows = {f"order {k}": found[:, k] for k in range(found.shape[1])}
-  left = merge_figures.methods(run, results.ranked(run))
+  left = methods(run, results.ranked(run))
   right = figures.dots(rows, "accuracy (%)", "OPCM, by order of arrival")
   return figures.figure(left, right, width=11.0, height=3.6)
 
@@ -89,7 +88,7 @@ def descent(run: runs.Run) -> Any:
   steps = [int(x) for x in names_of(run, "steps")]
   loss = 100 * gather(run, "interaction")
   label = ("steps of Adam", "interaction loss over the sum's (%)")
-  left = merge_figures.methods(run, results.ranked(run))
+  left = methods(run, results.ranked(run))
   right = figures.curves(steps, {"loss": loss}, label, "Interaction loss")
   return figures.figure(left, right, width=11.0, height=3.6)
 
