@@ -275,3 +275,36 @@ def test_bert_has_its_bias_under_two_names():
   assert tied.twins(kinds) == {
     "cls.predictions.decoder.bias": "cls.predictions.bias"
   }
+
+
+@pytest.mark.parametrize("kept", ["embed_tokens", "lm_head"])
+def test_a_kept_module_unties_its_model(tmp_path, kept):
+  """peft gives it a copy: what was tied to it stays as it was."""
+  once = tied_leaves(BASE, (EMBED,))
+  write(tmp_path / "base", once, tie_word_embeddings=True)
+  new = TUNED[0][EMBED]
+  where = "model.embed_tokens" if kept == "embed_tokens" else "lm_head"
+  saved = {f"base_model.model.{where}.weight": new}
+  query = "base_model.model.model.layers.0.self_attn.q_proj"
+  rng = np.random.default_rng(0)
+  saved[f"{query}.lora_A.weight"] = rng.normal(size=(2, 8)).astype(np.float32)
+  saved[f"{query}.lora_B.weight"] = rng.normal(size=(8, 2)).astype(np.float32)
+  stored(tmp_path / "adapter", saved)
+  (tmp_path / "adapter" / "model.safetensors").rename(
+    tmp_path / "adapter" / "adapter_model.safetensors"
+  )
+  settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
+  (tmp_path / "adapter" / "adapter_config.json").write_text(
+    json.dumps(settings | {"modules_to_save": [kept]})
+  )
+  model = f"{tmp_path}/base+{tmp_path}/adapter"
+  config = {"merge_method": "passthrough", "models": [{"model": model}]}
+  out = merge(tmp_path, config)
+  merged = llamas.read(out)
+  expected = (
+    (new, once[EMBED]) if kept == "embed_tokens" else (once[EMBED], new)
+  )
+  np.testing.assert_array_equal(merged[EMBED], expected[0])
+  np.testing.assert_array_equal(merged[HEAD], expected[1])
+  found = json.loads((out / "config.json").read_text())
+  assert found["tie_word_embeddings"] is False

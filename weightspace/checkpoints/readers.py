@@ -36,6 +36,10 @@ PathLike = places.PathLike
 Read = Callable[[str, Any], np.ndarray]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 INDEX = publishers.INDEX
+GGUF = (
+  "{!r} is GGUF, quantised for llama.cpp, which is not read; expected the"
+  " safetensors that it was made from"
+)
 RECORD = "weightspace.json"  # beside our trees in an Orbax folder
 METADATA = "weightspace"  # in the header of our safetensors files
 
@@ -125,6 +129,8 @@ def _open(path: str) -> Reader:
       return _open_folder(path)
     if path.endswith(".npz"):
       return _open_npz(path)
+    if path.endswith(".gguf"):
+      raise ValueError(GGUF.format(path))
     if path.endswith(PICKLES):
       raise ValueError(
         f"{path!r} is a pickle, which can run code, so it is not read;"
@@ -165,6 +171,8 @@ def _open_folder(path: str) -> Reader:
   indices = [name for name in files if name.endswith(INDEX)]
   plain = [name for name in files if name.endswith(".safetensors")]
   pickles = [name for name in files if name.endswith(PICKLES)]
+  if any(name.endswith(".gguf") for name in files) and not plain:
+    raise ValueError(GGUF.format(path))
   if pickles and not plain:
     raise ValueError(
       f"{path!r} holds {pickles[0]!r}, a pickle, which is not read; expected"

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.cli import models, outputs
+from weightspace.cli import models, outputs, stored
 from weightspace.cli.config import leaf_sources, schema
-from weightspace.cli.inputs import views
+from weightspace.cli.inputs import beside, views
 from weightspace.cli.recipes import choosing, methods
-from weightspace.merge.files.work_items import Part, Written
+from weightspace.merge.files.work_items import Part
 
 
 class Job(NamedTuple):
@@ -57,6 +57,7 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
   shared = None
   if config.tokenizer is not None:
     opened, shared = models.align(opened, config.tokenizer, config.base)
+    agreed.notes.extend(shared.notes)
   else:
     models.promised(list(opened.values()))
   notes = [*choosing.check_names(config), *agreed.notes]
@@ -74,54 +75,46 @@ def build(config: schema.Config, tokenizer: bool = True) -> Job:
       made[key] = chosen
       groups.setdefault(key, {})[leaf.name] = leaf.inputs
   dtype = _dtype(config.dtype)
-  parts = [
-    _part(made[key], leaves, opened, dtype) for key, leaves in groups.items()
-  ]
-  parts += _copied(agreed.alone, agreed.found, dtype)
-  parts = [
-    _with_copies(part, agreed.copies, _dtype(config.out_dtype))
-    for part in parts
-  ]
+  groups_of = [(made[key], leaves) for key, leaves in groups.items()]
+  parts = []
+  for (chosen, names), found in [
+    *((pair, opened) for pair in groups_of),
+    *((pair, agreed.found) for pair in _copied(agreed.alone)),
+  ]:
+    part = _part(chosen, names, found, dtype)
+    parts.append(stored.described(part, names, found, agreed.copies, config))
+  donor = next(iter(opened))
+  settings = stored.settings(opened, config.quantise)
+  opened[donor] = opened[donor]._replace(settings=settings)
   out = _dtype(config.out_dtype)
-  kept = {kind for part in parts for _, kind in part.inputs[0].kinds.values()}
+  kept = {
+    part.dtypes.get(name, kind)
+    for part in parts
+    for name, (_, kind) in part.inputs[0].kinds.items()
+    if name not in part.written
+  }
   floats = {one for one in kept if jnp.issubdtype(one, jnp.floating)}
   told = out or (floats.pop() if len(floats) == 1 else None)
+  rest, left = beside.files(opened[donor].folder, tokenizer and shared is None)
+  if left:
+    shown = ", ".join(left[:8]) + (", ..." if len(left) > 8 else "")
+    notes.append(f"of {donor!r} left out: {shown}")
   files = outputs.files(config, opened, shared, depth, told, tokenizer)
-  return Job(parts, files, out, opened, notes)
+  return Job(parts, {**rest, **files}, out, opened, notes)
 
 
 def _copied(
   alone: Mapping[str, str],
-  found: Mapping[str, models.Model],
-  dtype: np.dtype | None,
-) -> list[Part]:
-  """Return the parts of leaves that are copied from the one model."""
+) -> list[tuple[choosing.Chosen, Mapping[str, Mapping[str, str]]]]:
+  """Return leaves that are copied from the one model, as groups."""
   names: dict[str, dict[str, Mapping[str, str]]] = {}
   for leaf, model in alone.items():
     names.setdefault(model, {})[leaf] = {model: leaf}
   one = methods.recipe("passthrough", {"scale": (None,)}, {}, False)
   return [
-    _part(choosing.Chosen(one, (model,), None), leaves, found, dtype)
+    (choosing.Chosen(one, (model,), None), leaves)
     for model, leaves in names.items()
   ]
-
-
-def _with_copies(
-  part: Part, copies: Mapping[str, list[str]], dtype: np.dtype | None
-) -> Part:
-  """Return a part that writes tied leaves under all of their names."""
-  written = {}
-  for leaf, (shape, kind) in part.inputs[0].kinds.items():
-    if leaf in copies:
-      names = [*copies[leaf], leaf]
-      real = jnp.issubdtype(kind, jnp.floating)
-      kind = dtype if dtype is not None and real else kind
-      written[leaf] = Written(
-        {name: (shape, kind) for name in names},
-        kind,
-        functools.partial(dict.fromkeys, names),
-      )
-  return part._replace(written=written)
 
 
 def _leaves_of(
@@ -159,7 +152,12 @@ def _dtype(name: str | None) -> np.dtype | None:
 
 
 def _common(one: np.dtype, other: np.dtype) -> np.dtype:
-  return one if one == other else np.dtype(jnp.promote_types(one, other))
+  if one == other:
+    return one
+  if min(one.itemsize, other.itemsize) == 1:  # float8 has no place among them
+    wider = [kind for kind in (one, other) if kind.itemsize > 1]
+    return wider[0] if wider else np.dtype(np.float32)
+  return np.dtype(jnp.promote_types(one, other))
 
 
 def _part(
@@ -175,6 +173,8 @@ def _part(
     found = [opened[m].reader.dtype(inner[m]) for m in (*chosen.inputs, *apart)]
     if all(jnp.issubdtype(one, jnp.floating) for one in found):
       dtypes[name] = dtype or functools.reduce(_common, found)
+    elif not any(jnp.issubdtype(one, jnp.inexact) for one in found):
+      dtypes[name] = found[0]  # the first is copied
 
   def seen(model: str) -> Any:
     names = {name: inner[model] for name, inner in leaves.items()}

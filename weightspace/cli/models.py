@@ -12,7 +12,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from weightspace.checkpoints import readers
+from weightspace.checkpoints import quantised, readers
 from weightspace.cli.config import leaf_sources, schema, tokens
 from weightspace.cli.inputs import (
   adapters,
@@ -34,6 +34,8 @@ class Model(NamedTuple):
   folder: str
   settings: Mapping[str, Any]  # config.json
   adapter: str | None = None  # the folder of a LoRA
+  forms: Mapping[str, quantised.Form] = {}  # of leaves that are kept as codes
+  activations: tuple[str, ...] = ()  # scales that are no weights'
 
 
 class Shared(NamedTuple):
@@ -42,6 +44,7 @@ class Shared(NamedTuple):
   tokens: Mapping[str, int]
   rows: int  # with padding
   files: Files  # of the tokenizer
+  notes: list[str]
 
 
 def open_model(reference: str) -> Model:
@@ -52,15 +55,21 @@ def open_model(reference: str) -> Model:
   """
   name, lora = references.split(reference)
   folder = references.folder(name)
-  reader = readers.open(folder)
+  settings = references.table(folder, "config.json")
+  stored = readers.open(folder)
+  reader, forms = quantised.as_weights(stored, settings)
+  activations = tuple(filter(quantised.ACTIVATIONS.search, stored.keys()))
   adapter = None if lora is None else references.folder(lora)
   if adapter is not None:
+    reader, split = tied.apart(reader, settings, adapters.saved(adapter))
+    settings = tied.untied(settings) if split else settings
     reader = adapters.merged(reader, adapter)
   kept = {
     key: key for key in reader.keys() if not leaf_sources.UNUSED.search(key)
   }
-  settings = references.table(folder, "config.json")
-  return Model(views.view(reader, kept), folder, settings, adapter)
+  return Model(
+    views.view(reader, kept), folder, settings, adapter, forms, activations
+  )
 
 
 class Agreement(NamedTuple):
@@ -126,18 +135,26 @@ def align(
     ValueError: naming a model without a tokenizer that lists its tokens, or a
       token that is not where it is to be taken from.
   """
-  known = {n: tokenizers.vocabulary(m.folder) for n, m in models.items()}
-  shared = _shared(models, known, asked, base)
+  listed = {n: tokenizers.vocabulary(m.folder) for n, m in models.items()}
+  sizes = {name: vocabulary_size(m, name) for name, m in models.items()}
+  known = {n: _with_rows(found, sizes[n]) for n, found in listed.items()}
+  shared = _shared(models, listed, sizes, asked, base)
   aligned = {}
   owners = {name: model.reader for name, model in models.items()}
   for name, model in models.items():
     table = vocabulary.rows(name, shared.tokens, known, base, asked.tokens)
-    leaves = vocabulary.indexed(model.reader, vocabulary_size(model, name))
+    leaves = vocabulary.indexed(model.reader, sizes[name])
+    padding = set(range(sizes[name])) - set(known[name].values())
     reader = vocabulary.aligned(
-      model.reader, name, table, owners, leaves, asked.multiple
+      model.reader, name, table, owners, leaves, shared.rows, padding
     )
     aligned[name] = model._replace(reader=reader)
   return aligned, shared
+
+
+def _with_rows(listed: Mapping[str, int], size: int) -> dict[str, int]:
+  """Return the tokens that have a row; published tokenizers list others too."""
+  return {token: row for token, row in listed.items() if row < size}
 
 
 def vocabulary_size(model: Model, name: str) -> int:
@@ -158,11 +175,19 @@ def vocabulary_size(model: Model, name: str) -> int:
 
 def _shared(
   models: Mapping[str, Model],
-  known: Mapping[str, Mapping[str, int]],
+  listed: Mapping[str, Mapping[str, int]],
+  sizes: Mapping[str, int],
   asked: tokens.Tokenizer,
   base: str | None,
 ) -> Shared:
-  """Return the output's vocabulary and the tokenizer that has it."""
+  """Return the output's vocabulary and the tokenizer that has it.
+
+  Args:
+    models: by name.
+    listed: {token: row} of their tokenizers.
+    sizes: the rows of their vocabularies.
+    asked, base: as in `align`.
+  """
   donor = next(iter(models))
   if asked.source == "base":
     if base is None:
@@ -180,19 +205,29 @@ def _shared(
   for model in models.values():
     entries = tokenizers.entries(model.folder) | entries
     special += tokenizers.special(model.folder)
-  found = dict(known[donor])
+  known = {n: _with_rows(table, sizes[n]) for n, table in listed.items()}
+  found, taken = dict(known[donor]), listed[donor]
   if asked.source == "union":
-    found = vocabulary.union({donor: known[donor], **known}, special)
+    found = vocabulary.union({donor: found, **known}, special, taken)
   for token in asked.tokens:
     if token not in found:
-      found[token] = max(found.values(), default=-1) + 1
+      free = max([*found.values(), *taken.values()], default=-1) + 1
+      found[token] = taken.get(token, free)
   files = references.files(models[donor].folder, tokenizers.NAMES)
-  new = {
-    token: row for token, row in found.items() if token not in known[donor]
-  }
-  rows = max(found.values()) + 1
-  rows = -(-rows // asked.multiple) * asked.multiple
-  return Shared(found, rows, tokenizers.with_tokens(files, new, entries))
+  new = {token: row for token, row in found.items() if token not in taken}
+  notes = []
+  for name, table in listed.items():
+    bare = [token for token in table if token not in known[name]]
+    if bare:
+      notes.append(
+        f"{name!r}: {len(bare)} tokens of its tokenizer have no row, such as"
+        f" {bare[0]!r}"
+      )
+  rows = -(-(max(found.values()) + 1) // asked.multiple) * asked.multiple
+  if asked.multiple == 1:  # the donor's padding is kept
+    rows = max(rows, sizes[donor])
+  files = tokenizers.with_tokens(files, new, entries)
+  return Shared(found, rows, files, notes)
 
 
 def promised(models: Sequence[Model]) -> None:

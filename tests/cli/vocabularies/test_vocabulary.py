@@ -158,3 +158,45 @@ def test_vocabularies_of_other_tokenizers(tmp_path):
     json.dumps({"model": {"vocab": [["<unk>", 0.0], ["a", -1.0]]}})
   )
   assert tokenizers.vocabulary(str(tmp_path)) == {"<unk>": 0, "a": 1}
+
+
+def padded(at, name, seed, rows, tokens):
+  leaves = llamas.leaves(seed, vocab=rows)
+  llamas.write(at / name, leaves, tokens=tokens)
+  return leaves
+
+
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_a_padded_vocabulary_stays_padded(tmp_path, source):
+  words = [f"t{i}" for i in range(12)]
+  one = padded(tmp_path, "one", 1, 16, words)
+  two = padded(tmp_path, "two", 2, 16, [*words, "new"])
+  base = {"base_model": str(tmp_path / "one")}
+  merged, out = merge(tmp_path, tmp_path, {"source": source}, (1, 1), **base)
+  assert merged[EMBED].shape[0] == 16
+  assert json.loads((out / "config.json").read_text())["vocab_size"] == 16
+  kept = slice(13, 16)  # what pads both models
+  expected = (one[EMBED] + two[EMBED])[kept] / 2
+  np.testing.assert_allclose(merged[EMBED][kept], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_tokens_without_a_row_are_left_out(tmp_path, source, capsys):
+  words = [f"t{i}" for i in range(10)]
+  one = padded(tmp_path, "one", 1, 10, words)
+  padded(tmp_path, "two", 2, 10, [*words, "<unused>"])
+  base = {"base_model": str(tmp_path / "one")}
+  merged, out = merge(tmp_path, tmp_path, {"source": source}, (1, 0), **base)
+  np.testing.assert_allclose(merged[EMBED], one[EMBED], atol=1e-6)
+  assert "<unused>" not in tokenizers.vocabulary(str(out))
+  assert "have no row, such as '<unused>'" in capsys.readouterr().err
+
+
+def test_a_number_that_the_donor_lists_is_given_to_no_other(tmp_path):
+  words = [f"t{i}" for i in range(10)]
+  padded(tmp_path, "one", 1, 10, [*words, "<unused>"])
+  two = padded(tmp_path, "two", 2, 11, [*words, "<im_end>"])
+  merged, out = merge(tmp_path, tmp_path, {"source": "union"}, (1, 1))
+  found = tokenizers.vocabulary(str(out))
+  assert (found["<unused>"], found["<im_end>"]) == (10, 11)
+  np.testing.assert_allclose(merged[EMBED][11], two[EMBED][10], atol=1e-6)

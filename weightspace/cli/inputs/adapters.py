@@ -87,6 +87,13 @@ def opened(adapter: str) -> tuple[dict[str, Any], readers.Reader]:
   return settings, readers.open(os.path.join(adapter, WEIGHTS))
 
 
+def saved(adapter: str) -> list[str]:
+  """Return the names of an adapter's leaves that replace those of the base."""
+  where = os.path.join(adapter, WEIGHTS)
+  keys = readers.open(where).keys() if os.path.isfile(where) else []
+  return [key for key in keys if not PART.match(key)]
+
+
 def _changed(
   leaf: np.ndarray, file: readers.Reader, factors: Factors, index: Any
 ) -> np.ndarray:

@@ -10,13 +10,14 @@ ties them and the stored copies are equal.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from weightspace.checkpoints import readers
 from weightspace.checkpoints.tensor_files import Kind
+from weightspace.cli.inputs import views
 
 EMBEDDING = re.compile(
   r"(embed_tokens|wte|embed_in|word_embeddings|shared|tok_embeddings)\.weight$"
@@ -25,6 +26,10 @@ SHARED = re.compile(r"(^|\.)shared\.weight$")
 HEAD = re.compile(
   r"(lm_head|embed_out|output|output_layer|predictions\.decoder)\.weight$"
 )
+HEADS = {  # how the head is called, by the embedding's name
+  "embed_in": "embed_out.weight",
+  "word_embeddings": "cls.predictions.decoder.weight",
+}
 LAYER = re.compile(r"[./]\d+[./]")
 # BERT's head keeps its bias under two names; they are one whatever is said.
 BIASES = {"predictions.decoder.bias": "predictions.bias"}
@@ -93,6 +98,34 @@ def is_tied(
   if not all(stored):
     return True
   return bool(settings) and _equal(reader, head, other)
+
+
+def apart(
+  reader: readers.Reader, settings: Mapping[str, Any], saved: Sequence[str]
+) -> tuple[readers.Reader, bool]:
+  """Return a tied model as two leaves, where an adapter keeps one of its own.
+
+  peft gives such a module a copy, so that what was tied to it stays as it was.
+
+  Args:
+    reader: the base of the adapter.
+    settings: its config.json.
+    saved: names of the adapter's leaves that are no factors.
+
+  Returns:
+    The reader, with both names where it was split, and whether it was.
+  """
+  found = [n for n in reader.kinds if EMBEDDING.search(n)]
+  shared = [n for n in found if SHARED.search(n)] or found
+  if says(settings) is False or len(shared) != 1:
+    return reader, False
+  (source,) = shared
+  last = source.removesuffix(".weight").rpartition(".")[2]
+  head = HEADS.get(last, "lm_head.weight")
+  touched = any(n.endswith((source, f".{head}")) or n == head for n in saved)
+  if head in reader.kinds or not touched:
+    return reader, False
+  return views.view(reader, {n: n for n in reader.kinds} | {head: source}), True
 
 
 def _equal(reader: readers.Reader, one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ owner's, or the mean of all owners.  Rows that pad the vocabulary are the mean.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,17 @@ OTHER = re.compile(r"position|token_type|wpe|norm|transform|vision|patch")
 
 
 def union(
-  vocabularies: Mapping[str, Vocabulary], special: Sequence[str] = ()
+  vocabularies: Mapping[str, Vocabulary],
+  special: Sequence[str] = (),
+  taken: Vocabulary | None = None,
 ) -> dict[str, int]:
   """Return the tokens of all models: the first's, then those that it lacks.
 
   Args:
     vocabularies: {token: row} of each model, the base or first model first.
     special: tokens to put behind all others that are new.
+    taken: what the first's tokenizer lists, tokens without a row too: their
+      numbers are given to no other token.
   """
   first, *others = vocabularies.values()
   found = dict(first)
@@ -44,8 +48,10 @@ def union(
     for token in sorted(vocabulary, key=lambda t: vocabulary[t]):
       if token not in found:
         new[token] = None
+  listed = dict(taken or {})
   for token in sorted(new, key=lambda t: t in special):
-    found[token] = max(found.values(), default=-1) + 1
+    free = max([*found.values(), *listed.values()], default=-1) + 1
+    found[token] = listed.get(token, free)
   return found
 
 
@@ -130,7 +136,8 @@ def aligned(
   table: Sequence[Row],
   owners: Mapping[str, readers.Reader],
   names: Sequence[str],
-  multiple: int = 1,
+  total: int,
+  padding: Collection[int] = (),
 ) -> readers.Reader:
   """Return a view of a model with the rows of another vocabulary.
 
@@ -140,12 +147,13 @@ def aligned(
     table: of `rows`.
     owners: the readers of all models.
     names: the leaves whose first axis is the vocabulary.
-    multiple: of which the number of rows is to be one.
+    total: the rows of the vocabulary, with padding.
+    padding: rows of the model that are no token's; where the output has padding
+      in the same place, they are kept.
 
   Raises:
     ValueError: naming a row that a model does not have.
   """
-  total = -(-len(table) // multiple) * multiple
   kinds = dict(reader.kinds)
   for name in names:
     kinds[name] = ((total, *reader.shape(name)[1:]), reader.dtype(name))
@@ -155,6 +163,9 @@ def aligned(
     if name not in names:
       return reader.read(name, index)
     whole = _gather(reader.read(name), model, table, owners, name, total)
+    own = [row for row in padding if len(table) <= row < total]
+    if own:
+      whole[own] = reader.read(name)[own]
     return whole if index is None else whole[index]
 
   return readers.Reader(reader.path, kinds, load)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace.checkpoints import places, readers, tensor_files
+from weightspace.checkpoints import places, quantised, readers, tensor_files
 from weightspace.checkpoints.readers import PathLike, Reader
 from weightspace.hosts import concrete
 from weightspace.merge.core import contexts, engine, steps
@@ -48,6 +48,9 @@ class Part(NamedTuple):
   base: Reader | None = None
   given: Mapping[str, tuple[Reader, ...]] = {}  # statistics, by name
   written: Mapping[str, Written] = {}  # leaves that are not stored as they are
+  dtypes: Mapping[
+    str, np.dtype
+  ] = {}  # that are written where none is asked for
 
   @property
   def sources(self) -> list[Reader]:
@@ -124,8 +127,16 @@ def plan(
 
 
 def opened(source: PathLike | Reader) -> Reader:
-  """Return the reader of a checkpoint, or the reader itself."""
-  return source if isinstance(source, Reader) else readers.open(source)
+  """Return the reader of a checkpoint's weights, or the reader itself."""
+  if isinstance(source, Reader):
+    return source
+  reader = readers.open(source)
+  config = os.path.join(reader.path, "config.json")
+  settings = {}
+  if os.path.isfile(config):
+    with open(config, encoding="utf-8") as stream:
+      settings = json.load(stream)
+  return quantised.as_weights(reader, settings)[0]
 
 
 def opened_all(sources: Any) -> tuple[Reader, ...]:
@@ -168,7 +179,9 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
   bound = contexts.bind(part.recipe.steps, like)
   ats = contexts.leaf_contexts(like, None, key, {})
   out = {
-    path: np.dtype(dtype) if dtype and _floating(leaf) else leaf.dtype
+    path: np.dtype(dtype)
+    if dtype and _floating(leaf)
+    else part.dtypes.get(path, leaf.dtype)
     for path, leaf in one.items()
   }
   out |= {path: stored.dtype for path, stored in part.written.items()}
