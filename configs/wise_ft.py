@@ -17,8 +17,8 @@ python -m experiments.wise_ft --config=configs/wise_ft.py --data_dir=DIR
 Measured: +2.7 points [+1.6, +3.8]; the best alpha on validation images is 0.2
 to 0.45.
 
-Data: MNIST in DIR.  Time: 3 minutes on two busy CPU cores. `target=` names another
-corruption to fine-tune on.
+Data: MNIST in DIR.  Time: 3 minutes on two busy CPU cores. `target=` names
+another corruption to fine-tune on.
 """
 
 import ml_collections
