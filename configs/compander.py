@@ -7,7 +7,8 @@ what we could find: w = a arctan(v / b) is ours, and so is what is shown.
 
 In small: a network on 1,000 digits.  The numbers aimed at: kurtosis of the
 weights and test loss below those of plain training; accuracy is reported, and
-did not rise on other seeds.
+did not rise on other seeds.  At seed 1 with a = b = 0.2 the kurtosis fell by
+0.34, and the loss by 0.007, which is undecided; weight decay lowers it more.
 
 python -m experiments.parametrize --config=configs/compander.py --data_dir=DIR
 

@@ -10,7 +10,8 @@ In small: a network of digits is tuned on 1,500 letters with adapters of rank 4
 on its hidden layers and a fresh head.  The directions are those of the exact
 covariance.  Both are trained at the rate that is best for random adapters.  The
 numbers aimed at: training loss less than that of random adapters after a
-quarter of the steps, and at the end.
+quarter of the steps, and at the end.  At seed 2, three seeds: 0.51 against
+0.62, and 0.20 against 0.26; at three times the rate there is no difference.
 
 python -m experiments.parametrize --config=configs/eva.py --data_dir=DIR
 

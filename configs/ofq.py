@@ -9,7 +9,8 @@ ImageNet: 64.33 %, 9.8 points above the state of the art).
 In small: a network of digits with hidden layers in two bits.  The numbers aimed
 at: jumps back for each weight and step below those with a learned scale of the
 same levels, and below again with annealing than with as many more steps at the
-same rate.  Accuracy is reported.
+same rate.  Accuracy is reported.  At seed 1: 13.9 against 15.6 jumps per 10,000
+weight-steps, then 0.1 against 1.6.
 
 python -m experiments.parametrize --config=configs/ofq.py --data_dir=DIR
 
