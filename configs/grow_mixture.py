@@ -10,7 +10,10 @@ gain of 2 to 2.5 points of the abstract is on CIFAR-100, out of reach here.
 
 python -m experiments.grow --config=configs/grow_mixture.py --data_dir=DIR
 
-Data: MNIST in DIR. Time: not yet measured; about four minutes on two CPU cores.
+Measured: undecided, -0.20 points [-0.43, +0.03]; with nothing between, the sum
+of the halves, it is 0.28 points above recombined templates [0.08, 0.47].
+
+Data: MNIST in DIR.  Time: two minutes on two busy CPU cores.
 """
 
 import ml_collections

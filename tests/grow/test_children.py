@@ -82,6 +82,16 @@ def test_drawn_children_take_part_alone():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_a_key_draws_the_children_in_the_loss():
+  axes, params, batch = setting()
+  loss = grow.sandwich(apply, axes, SIZES)
+  key = jax.random.key(3)
+  prepared = grow.draw_children(SIZES)(key, batch)
+  np.testing.assert_allclose(
+    jax.jit(loss)(params, batch, key), loss(params, prepared), rtol=1e-6
+  )
+
+
 def test_draws_cover_all_children_between():
   prepare = grow.draw_children(SIZES, 3)
   drawn = [

@@ -102,6 +102,13 @@ def test_linear_maps_of_the_mixture_are_mixtures_of_maps():
     )
 
 
+def test_weights_of_each_axis_may_be_a_list():
+  params, weights = model(), WEIGHTS[2]
+  listed = grow.entangle(params, AXES, OPTIONS, list(weights.values()))
+  named = grow.entangle(params, AXES, OPTIONS, weights)
+  jax.tree.map(np.testing.assert_array_equal, listed, named)
+
+
 def test_a_name_twice_on_a_leaf_is_one_choice():
   axes = ws.symmetry.Axes({"h": "a a"}, {"a": 3}, {})
   mixed = grow.entangle(

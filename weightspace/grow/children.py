@@ -54,7 +54,8 @@ def sandwich(
   Returns:
     Loss over batches {"x", "y"} and, where `draw_children` prepares them,
     "child": the numbers, among those between, of the children that take part;
-    all do where there is none.
+    all do where there is none.  With a third argument, a key, it draws them
+    itself.
 
   Raises:
     ValueError: for fewer than two children, or where none is the whole model;
@@ -74,7 +75,9 @@ def sandwich(
   def logits(number: int, params: Params, x: Any) -> jax.Array:
     return applies[number](width.take(axes, slices[number], params), x)
 
-  def loss(params: Params, batch: Data) -> jax.Array:
+  def loss(params: Params, batch: Data, key: Key | None = None) -> jax.Array:
+    if key is not None and CHILD not in batch and len(order) > 2:
+      batch = draw_children(slices)(key, batch)
     x, labels = batch["x"], jnp.asarray(batch["y"])
     largest = logits(order[-1], params, x)
     teacher = jax.lax.stop_gradient(largest)

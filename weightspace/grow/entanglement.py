@@ -43,8 +43,9 @@ def entangle(
     axes: from `trace_axes`.
     options: {name: (k, ...)}, leading units of that name.
     weights: [K], option k taking its k-th size of every name at once; or
-      {name: [K]}, one for each axis.  Non-negative; a sum of 1 leaves the units
-      that all options have as they are.
+      {name: [K]}, one for each axis, or a list of them in the order of the
+      options.  Non-negative; a sum of 1 leaves the units that all options have
+      as they are.
 
   Returns:
     Params shaped as `params`; leaves without a name of the options stay.
@@ -109,6 +110,9 @@ def _groups(axes: Axes, options: Options, weights: Any) -> list[Any]:
       raise ValueError(
         f"entangle: options {given.tolist()} of {name!r}, expected 1 to {most}"
       )
+  rows = list(weights) if isinstance(weights, list | tuple) else []
+  if rows and len(rows) == len(sizes) and all(np.ndim(r) == 1 for r in rows):
+    weights = dict(zip(sizes, rows))
   if isinstance(weights, Mapping):
     if set(weights) != set(sizes):
       raise ValueError(
