@@ -3,11 +3,9 @@
 Zhang et al. 2024, "Knowledge composition using task vectors with learned
 anisotropic scaling", https://arxiv.org/abs/2407.02880: task vectors of other
 tasks, with a learned coefficient for each parameter array, adapt a model to a
-new task from a few examples.  Here the base has not seen letters; task vectors
-of four shifts of MNIST are composed on 16 examples of each class.  The numbers
-aimed at: a coefficient a leaf minus one a task in likelihood of the few, and
-minus the base in accuracy on test images, both above zero over
-ten seeds (of five, the interval of the second held zero).
+new task from a few examples. Here the base has not seen letters; task vectors
+of four shifts of MNIST are composed on 16 examples of each class. What is asked
+for is registered below.
 
 python -m experiments.data_aware --config=configs/atlas.py --data_dir=DIR
 

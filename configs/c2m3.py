@@ -2,9 +2,8 @@
 
 Crisostomi et al. 2024, "C2M3", https://arxiv.org/abs/2405.17897: permutations
 to a common universe, found for all models together, give a better mean of many
-models than pairwise permutations to one of them.  Here four MNIST MLPs.  The
-number aimed at: test accuracy of the mean after n-way matching less that after
-pairwise matching, above zero, paired over seeds.
+models than pairwise permutations to one of them. Here four MNIST MLPs. What is
+asked for is registered below.
 
 Ten pairs of models; of five, the interval held zero.
 

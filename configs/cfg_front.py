@@ -3,11 +3,10 @@
 Cideron et al. 2024, "Diversity-rewarded CFG distillation",
 https://arxiv.org/abs/2410.06084: between a policy distilled from a guided
 teacher and one that is rewarded for diversity too, interpolated weights trade
-quality for diversity better than a straight line.  Here the teacher is a
+quality for diversity better than a straight line. Here the teacher is a
 character model whose logits are sharpened against those without context,
 quality is minus the divergence from it and diversity the entropy of the next
-character.  The number aimed at: the distance above the chord, in units of the
-ranges, above zero for all mixes between.
+character. What is asked for is registered below.
 
 python -m experiments.data_aware --config=configs/cfg_front.py --data_dir=DIR
 

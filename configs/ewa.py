@@ -5,12 +5,11 @@ transformers", 2023, https://arxiv.org/abs/2308.06093: feed-forward layers are
 trained as experts on random parts of the tokens, pulled together at every step,
 and averaged into one layer at the end. Here a transformer of two blocks on
 digits. The schedule of the pull, the number of experts and how they begin could
-not be checked: it rises linearly, there are four, copies of one layer. The
-number aimed at: accuracy not below the dense model's by more than two of its
-standard deviations. Both were chosen at seed 77: experts that are drawn apart
-(`--config.apart=True`) lose twice as much, since each sees a quarter of the
-tokens and what it learned before the pull is strong is averaged away, and in
-400 steps the dense model too is still learning.
+not be checked: it rises linearly, there are four, copies of one layer. What is
+asked for is registered below. Both were chosen at seed 77: experts that are
+drawn apart (`--config.apart=True`) lose twice as much, since each sees a
+quarter of the tokens and what it learned before the pull is strong is averaged
+away, and in 400 steps the dense model too is still learning.
 
 python -m experiments.adapt --config=configs/ewa.py --data_dir=DIR
 

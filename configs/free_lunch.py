@@ -5,10 +5,9 @@ checkpoint averaging", https://arxiv.org/abs/2305.16834: snapshots of a
 fine-tuning run, averaged, transfer better to other languages than the last one
 and depend less on hyper-parameters; averages of runs need one shared
 classifier. Here the target language is a corruption of the test images, and
-runs differ by rate and by seed. Numbers aimed at: the gain under shift above
-zero, the spread over rates and runs smaller, shared heads above own ones.
-Measured: a gain of 0.2 points, and 1.2 for shared heads; the spread over rates
-and runs does not change here.
+runs differ by rate and by seed. What is asked for is registered below. Before
+registration: a gain of 0.2 points, and 1.2 for shared heads; the spread over
+rates and runs does not change here.
 
 python -m experiments.average --config=configs/free_lunch.py --data_dir=DIR
 

@@ -4,8 +4,8 @@ Li et al. 2024, "MAP: low-compute model merging with amortized Pareto fronts via
 quadratic approximation", https://arxiv.org/abs/2406.07529: quadratics fitted to
 a few evaluations of mixes of two task vectors give nearly the front of a grid.
 Here the grid has 21 x 21 mixes; fronts are those of what was evaluated, and the
-same number of random mixes is beside them.  The number aimed at: hypervolume
-over the grid's above 97 %, from 45 evaluations.
+same number of random mixes is beside them. What is asked for is registered
+below.
 
 python -m experiments.data_aware --config=configs/map_front.py --data_dir=DIR
 

@@ -4,16 +4,14 @@ Tang et al. 2025, "Merging models on the fly without retraining",
 https://arxiv.org/abs/2501.09522: a new task vector is stripped of the
 directions that the merged one uses before it is added, and the sum is kept at
 the length of a task vector (5 to 8 points above the average, task arithmetic
-and TIES; robust to the order).  The numbers aimed at: the state does not grow,
-what is added is orthogonal to what is there, the length is the mean one, the
-standard deviation over orders is below a point, and OPCM is above the untuned
-and tuned others.
+and TIES; robust to the order). What is asked for is registered below.
 
 python -m experiments.merge --config=configs/merge_opcm.py --data_dir=DIR
 
-Measured: the exact parts hold to 1e-7 and orders differ by 0.4 points [0.3,
-0.5]; +3.1 points [+2.7, +3.6] over the average and +1.5 [+0.9, +2.1] over tuned
-task arithmetic, but not above TIES (-0.1 [-0.8, +0.6]), tuned or not.
+Before registration: the exact parts hold to 1e-7 and orders differ by 0.4
+points [0.3, 0.5]; +3.1 points [+2.7, +3.6] over the average and +1.5 [+0.9,
++2.1] over tuned task arithmetic, but not above TIES (-0.1 [-0.8, +0.6]), tuned
+or not.
 
 Data: MNIST and notMNIST in DIR.  Time: not measured yet.
 """

@@ -4,9 +4,8 @@ Metrics-Weighted Averaging, 2025, "Parameter-efficient checkpoint merging via
 metrics-weighted averaging", https://arxiv.org/abs/2504.18580: checkpoints
 weighted by training loss or by step, with one penalty, are up to five per cent
 better than their uniform mean. The paper's formula was not available to us:
-weights are 1 / L^p, with p chosen on validation text. The number aimed at: test
-loss of the last ten checkpoints of a character model so weighted, below the
-uniform mean's.
+weights are 1 / L^p, with p chosen on validation text. What is asked for is
+registered below.
 
 python -m experiments.average --config=configs/mwa.py --data_dir=DIR
 

@@ -6,9 +6,8 @@ base. The policy starts from the first, and is held to it, or to the average of
 the first two, at equal weight of the divergence. Its reward is fixed: the
 log-probability that the third gives to a character, as a reward model gives
 high marks to what good models say. Expectations are exact sums over the next
-character, along given text. The number aimed at: reward with the soup minus
-that with one model, above zero. Where the paper's policy starts could not be
-checked.
+character, along given text. What is asked for is registered below. Where the
+paper's policy starts could not be checked.
 
 With `--config.reward=table` the reward is one for a random share of the
 characters, whatever the text. Such a reward knows nothing that an average could

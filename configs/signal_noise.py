@@ -4,9 +4,8 @@ Heineman et al. 2025, "Signal and noise", https://arxiv.org/abs/2508.13144: a
 benchmark decides between models well where their scores lie further apart than
 one model's score moves from checkpoint to checkpoint, and averaging the scores
 of the last checkpoints lowers that noise. Here recipes are eight learning
-rates, the benchmark is 500 test images, and the truth is the mean score on the
-others. Numbers aimed at: noise below that of a single checkpoint, decision
-accuracy above it.
+rates, the benchmark is 500 test images, and the truth is what other seeds score
+on the others. What is asked for is registered below.
 
 python -m experiments.average --config=configs/signal_noise.py --data_dir=DIR
 

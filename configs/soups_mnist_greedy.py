@@ -1,10 +1,9 @@
-"""Model soups on MNIST: the greedy soup of a sweep is never below the best.
+"""Model soups on MNIST: the greedy soup of a sweep against its best member.
 
-Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482.  Members
-are a sweep over learning rate, weight decay and augmentation.  The greedy soup
-starts from the best member and keeps what does not lower the score, so the
-number aimed at, its accuracy on the selection set less that of the best member,
-is at least zero in every seed; on test data it need not be.
+Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482. Members
+are a sweep over learning rate, weight decay and augmentation. The greedy soup
+starts from the best member and keeps what does not lower the score, so the What
+is asked for is registered below.
 
 python -m experiments.soup --config=configs/soups_mnist_greedy.py \\
   --data_dir=DIR
