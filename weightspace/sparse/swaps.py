@@ -24,14 +24,14 @@ def swap(scores: Params, mask: Params, rate: Any) -> Params:
 
   An entry that is left out comes in question if it is among the k largest
   scores of its leaf, k of which are kept; as many kept ones are not.  Of these
-  pairs ceil(rate k) at most change, the largest scores in for the smallest.
+  p pairs ceil(rate p) change places, the largest scores in for the smallest.
   Equal scores stay where they are.
 
   Args:
     scores: a tree of real numbers.
     mask: booleans of the same shapes.
-    rate: a share in [0, 1]; 0 never changes, 1 gives the k largest.  May be
-      traced.
+    rate: a share in [0, 1] of the pairs in question; 0 never changes, 1 gives
+      the k largest.  May be traced.
 
   Returns:
     Booleans; the counts of all leaves are those of `mask`.
@@ -45,8 +45,8 @@ def swap(scores: Params, mask: Params, rate: Any) -> Params:
   [False, True, False, True]
 
   Zhang et al. 2021, "Lottery jackpots exist in pre-trained models",
-  https://arxiv.org/abs/2104.08700, and its code; that equal scores stay is its
-  strict comparison.
+  https://arxiv.org/abs/2104.08700, and its code, which at rate 0 still swaps a
+  pair that is alone in question.
   """
   masks.check(scores, mask, "swap")
   trees.check_finite(scores, "swap")
@@ -63,7 +63,7 @@ def _swap(scores: jax.Array, mask: jax.Array, rate: Any) -> jax.Array:
   # Of equal scores those that are kept come first: a part of their own.
   inside, outside = top_k.first([words, words], kept, [keep, ~keep])
   pairs = jnp.sum(outside, dtype=jnp.int32)
-  count = jnp.minimum(jnp.ceil(rate * kept - 1e-6).astype(jnp.int32), pairs)
+  count = jnp.ceil(rate * pairs - 1e-6).astype(jnp.int32)
   (enter,) = top_k.first([words], count, [outside])
   (leave,) = top_k.first([~words], count, [keep & ~inside])
   return ((keep & ~leave) | enter).reshape(mask.shape)

@@ -122,6 +122,13 @@ def test_tickets(ratio, rival, word):
   assert judged("tickets", methods, **{log: 0.1}) == word
 
 
+def test_tickets_of_a_network_that_never_generalises_are_not_judged():
+  log, reached = "log steps over dense", "reached (%)"
+  names = ("dense", "generalised", "memorised", "random")
+  methods = {name: {log: 0.0, reached: 0.0} for name in names}
+  assert judged("tickets", methods) == "undecided"
+
+
 @pytest.mark.parametrize(
   ("gain", "moves", "word"),
   [
