@@ -40,12 +40,15 @@ def close(got, want):
     np.testing.assert_allclose(x, want[path], atol=1e-5, err_msg=path)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+MAKES = [p.bone(2), p.dora(1), p.quantised(8)]
+CASES = [(name, p.lora(2)) for name in RECIPES]
+
+
 @pytest.mark.parametrize(
-  "make", [p.lora(2), p.bone(2), p.dora(1), p.quantised(8)]
+  ("name", "make"), CASES + [("TIES", make) for make in MAKES]
 )
 def test_a_stack_of_leaves_is_merged_as_values(name, make):
-  if make is not None and "quantised" in make.__qualname__:
+  if make is MAKES[-1]:  # codes, of other weights
     models = [
       p.attach({**BASE, "w": normal(6, 4)}, "w", make) for _ in range(3)
     ]

@@ -159,6 +159,7 @@ def test_scores_stand_still_at_the_end():
   assert (seen[-1] == seen[-3]).all() and (seen[2] != seen[1]).all()
 
 
+@pytest.mark.slow
 def test_planted_ranks_are_found():
   """Layers of one regression whose changes have ranks 4, 2, 1 and 0."""
   rng = np.random.default_rng(1)
