@@ -11,7 +11,7 @@ and 1.5, at which the teacher no longer knows its images.
 
 python -m experiments.generate --config=configs/dwa.py
 
-Data: scikit-learn's bundled digits.  Time: five minutes on two CPU cores.
+Data: scikit-learn's bundled digits.  Time: three minutes on two CPU cores.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ above those of as many real ones.
 
 python -m experiments.generate --config=configs/trajectories.py
 
-Data: scikit-learn's bundled digits.  Time: three minutes on two CPU cores.
+Data: scikit-learn's bundled digits.  Time: two minutes on two CPU cores.
 """
 
 import ml_collections

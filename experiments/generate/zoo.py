@@ -130,16 +130,22 @@ def measure(
   z = basis.encode(stack)
   zoo = right(shared, stack, shared.seen)
   trip = right(shared, basis.decode(z), shared.seen) - zoo
-  model = generate.ddpm(
-    z, jnp.asarray(shared.seen), key, **config.diffusion.to_dict()
-  )
-  gaussian = generate.conditional_gaussian(z, jnp.asarray(shared.seen))
+  part, classes = z[:, : config.modelled], jnp.asarray(shared.seen)
+  model = generate.ddpm(part, classes, key, **config.diffusion.to_dict())
+  gaussian = generate.conditional_gaussian(part, classes)
   few = shared.seen[: len(shared.unseen)]
   known, new = (np.repeat(c, config.samples, 0) for c in (few, shared.unseen))
   noise = jax.random.split(jax.random.fold_in(key, 2), 3)
-  sampled = basis.decode(model.sample(noise[0], jnp.asarray(new)))
-  drawn = basis.decode(gaussian.sample(noise[1], jnp.asarray(new)))
-  again = basis.decode(model.sample(noise[2], jnp.asarray(known)))
+
+  def weights(source: Any, key: Key, classes: np.ndarray) -> Stack:
+    """Decode samples; what was not modelled is at its mean, 0."""
+    rest = (0, config.directions - config.modelled)
+    made = source.sample(key, jnp.asarray(classes))
+    return basis.decode(jnp.pad(made, ((0, 0), rest)))
+
+  sampled = weights(model, noise[0], new)
+  drawn = weights(gaussian, noise[1], new)
+  again = weights(model, noise[2], known)
   fresh = bed.starts(
     shared.model, shared.train["x"], list(jax.random.split(key, len(few)))
   )
