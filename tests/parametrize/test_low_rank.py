@@ -119,3 +119,18 @@ def test_a_change_of_another_shape_is_refused():
   one = p.Adapter(np.ones((3, 1)), np.ones((1, 2)))
   with pytest.raises(ValueError, match=r"\(3, 2\), expected the kernel's"):
     one.value_of(np.ones((3, 3)))
+
+
+MAKES = (p.lora(2), p.dora(2), p.svd_lora(2), p.miss(2), p.bone(2))
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_low_precision_rounds_once(make):
+  kernel = jnp.asarray(normal(6, 4), "bfloat16")
+  one = make(jax.random.key(0), kernel)
+  one = jax.tree.map(
+    lambda x: x + jnp.asarray(0.3 * normal(*jnp.shape(x)), "bfloat16"), one
+  )
+  widened = jax.tree.map(lambda x: jnp.asarray(x, "float32"), one)
+  want = widened.value_of(kernel.astype("float32")).astype("bfloat16")
+  np.testing.assert_array_equal(one.value_of(kernel), want)

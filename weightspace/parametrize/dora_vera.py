@@ -34,7 +34,8 @@ class Dora:
 
     As in the paper's section 4.3, no gradient passes the norm.
     """
-    moved = leaf.wide(Adapter(self.a, self.b, self.scale).value_of(kernel))
+    change = Adapter(self.a, self.b, self.scale).value()
+    moved = low_rank.added(leaf.wide(kernel), change, 1)
     norm = jax.lax.stop_gradient(_column_norms(moved))
     # Where the norm is the size, the factor is exactly one.
     factor = leaf.wide(self.size) / jnp.where(norm == 0, 1, norm)
