@@ -160,6 +160,12 @@ def weight_files(path: str) -> list[str]:
 def _open_folder(path: str) -> Reader:
   """Find out what a folder holds."""
   files = sorted(os.listdir(path))
+  if "model_index.json" in files:
+    parts = [n for n in files if os.path.isdir(os.path.join(path, n))]
+    raise ValueError(
+      f"{path!r} is a pipeline of diffusers with {', '.join(parts)}, expected"
+      f" one of its models, such as {os.path.join(path, 'unet')!r}"
+    )
   chosen = publishers.weights(
     files, lambda name: _placed(os.path.join(path, name))
   )

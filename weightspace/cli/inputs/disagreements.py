@@ -29,7 +29,7 @@ HARMLESS = (
 ).split()
 TRAINING = ("dropout", "token_id", "_drop", "pdrop", "aux_loss", "loss_")
 ROPE = ("rope_parameters", "rope_scaling")
-SAMPLED, ENTRIES = 8, 2**16  # leaves, and entries of each, that are looked at
+SAMPLED, ENTRIES = 8, 2**13  # leaves, and entries of each, that are looked at
 UNRELATED = 0.3  # the cosine of fine-tuned models with their base is near 1
 
 
@@ -152,5 +152,6 @@ def _some_rows(shape: tuple[int, ...]) -> slice:
 
 
 def _read(reader: readers.Reader, name: str, rows: slice) -> np.ndarray:
-  found = reader.read(name, rows).astype(np.complex128)
-  return np.nan_to_num(found.real, posinf=0, neginf=0)
+  found = reader.read(name, rows)
+  real = found.real if np.iscomplexobj(found) else found
+  return np.nan_to_num(real.astype(np.float64), posinf=0, neginf=0)

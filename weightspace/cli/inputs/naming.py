@@ -69,20 +69,36 @@ def _ways(
 ) -> Iterable[tuple[Key, str]]:
   """Yield what names may be compared by, the plainest first."""
 
-  def bare(name: str) -> str:
-    return ".".join(p for p in mapped(name).split(".") if p not in WRAPPERS)
+  def inner(name: str) -> str:
+    return bare(mapped(name))
 
   def text(name: str) -> str:
-    return _begun(bare(name), TOWERS)
+    return _begun(inner(name), TOWERS)
 
   yield mapped, ""
-  yield bare, ""
+  yield inner, ""
   yield text, ""
   for side in (reference, names):
     first = Counter(text(name).partition(".")[0] for name in side)
     for word, count in first.items():
       if 2 * count >= len(side):
         yield functools.partial(_within, f"{word}.", text), f"{word}."
+
+
+def bare(name: str) -> str:
+  """Return a name without what wrappers put into it.
+
+  >>> bare("module.layers.0._orig_mod.w")
+  'layers.0.w'
+  """
+  return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def unwrapped(names: Sequence[str]) -> dict[str, str]:
+  """Return {name without wrappers: name}, where such names are distinct."""
+  found = {bare(name): name for name in names}
+  distinct = len(found) == len(names)
+  return found if distinct else {name: name for name in names}
 
 
 def _within(prefix: str, key: Key, name: str) -> str:

@@ -82,8 +82,11 @@ def _in_one_tongue(
 ) -> tuple[dict[str, readers.Reader], list[str]]:
   """Return the readers with the names of the first."""
   donor = next(iter(models))
-  reference = models[donor].reader.keys()
-  found, notes = {donor: models[donor].reader}, []
+  # No loader knows a wrapper's names, so that the output is without them.
+  plain = naming.unwrapped(models[donor].reader.keys())
+  reference = list(plain)
+  found = {donor: views.view(models[donor].reader, plain)}
+  notes = []
   for name, model in models.items():
     if name == donor:
       continue
