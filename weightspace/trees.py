@@ -313,6 +313,21 @@ def size(stack: Stack) -> int:
   return int(count)
 
 
+def one_model(stack: Stack) -> Params:
+  """Return the shapes of one model of a Stack.
+
+  >>> one_model({"w": jnp.zeros((3, 2))})["w"].shape
+  (2,)
+  """
+
+  def shape(x: Any) -> jax.ShapeDtypeStruct:
+    wide = isinstance(x, jax.ShapeDtypeStruct)  # may have 64 bits
+    dtype = x.dtype if wide else jnp.result_type(x)
+    return jax.ShapeDtypeStruct(x.shape[1:], dtype)
+
+  return jax.tree.map(shape, stack)
+
+
 def unstack(stack: Stack) -> list[Params]:
   """Return the M models of a Stack: the inverse of `stack`.
 

@@ -269,7 +269,7 @@ def test_regmean_pp_keeps_embeddings_dtypes_and_equal_models():
       lambda: merge.fisher()(
         {"w": jnp.ones((2, 3))}, fisher={"w": jnp.ones((2, 4))}
       ),
-      r"fisher: a leaf has shape \(2, 4\), expected \(2, 3\)",
+      r"fisher: 'w' has shape \(2, 4\), expected \(2, 3\)",
     ),
     (
       lambda: merge.fisher(normalize=False)(
@@ -279,7 +279,7 @@ def test_regmean_pp_keeps_embeddings_dtypes_and_equal_models():
     ),
     (
       lambda: merge.fisher()(problems.stack(2), fisher=problems.tree(0)),
-      r"fisher: a leaf has shape \(4,\), expected \(2, 4\)",
+      r"fisher: 'dense/bias' has shape \(4,\), expected \(2, 4\)",
     ),
     (
       lambda: merge.fisher()({"w": jnp.ones(2)}, fisher={"w": -jnp.ones(2)}),

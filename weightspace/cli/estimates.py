@@ -33,7 +33,8 @@ def text(plan: Plan, job: Job) -> str:
   groups: Counter[str] = Counter()
   for task in plan.tasks:
     steps = " > ".join(step.name for step in task.part.recipe.steps)
-    groups[f"{len(task.part.inputs)} models: {steps}"] += len(task.ats)
+    name = f"{len(task.part.inputs)} models: {steps}"
+    groups[name] += len(task.bound.contexts)
   lines = [
     f"leaves:      {len(plan.kinds)}, by {len(plan.tasks)} recipes",
     f"read:        {amount(plan.read)} in {plan.passes} pass"

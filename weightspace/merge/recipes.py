@@ -3,8 +3,8 @@
 It becomes `ws.merge.NAME`, an entry of `RECIPES` (and so of YAML files, configs
 and the tests over all recipes) and a row of docs/methods.md.
 
->>> RECIPES["uniform"]()({"w": jnp.array([1.0, 3.0])})["w"].item()
-2.0
+>>> RECIPES["ties"] is ties
+True
 """
 # ruff: noqa: F401, each import is an entry of RECIPES
 

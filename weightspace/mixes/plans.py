@@ -48,13 +48,6 @@ class Work(NamedTuple):
   width: int  # bytes of the largest value
 
 
-def model_of(stack: Stack) -> Any:
-  """Return the shapes of one model of a Stack."""
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), stack
-  )
-
-
 def shapes_of(data: Data) -> Any:
   """Return the shapes of the data."""
   return jax.tree.map(
@@ -64,7 +57,7 @@ def shapes_of(data: Data) -> Any:
 
 def split(score: Score, stack: Stack, data: Data) -> graph.Split:
   """Return the stem and the trunk of a score of one model of a Stack."""
-  return graph.split_linear(score, model_of(stack), shapes_of(data))
+  return graph.split_linear(score, trees.one_model(stack), shapes_of(data))
 
 
 def plan(
@@ -75,7 +68,7 @@ def plan(
   max_memory: int = MEMORY,
 ) -> Plan:
   """Choose blocks, batches and the use of the stem for these shapes."""
-  shapes = (model_of(stack), shapes_of(data))
+  shapes = (trees.one_model(stack), shapes_of(data))
   leaves, structure = jax.tree.flatten(shapes)
   mixes = len(jax.tree.leaves(weights)[0])
   shared = isinstance(weights, jax.Array)  # one coefficient for every leaf

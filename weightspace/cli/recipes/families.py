@@ -17,9 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace.merge.core import steps
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
-from weightspace.merge.core.steps import At, Step
+from weightspace.merge.core.steps import At, Step, of_leaf, through
 from weightspace.merge.methods import breadcrumbs_della, dare, ties, trims
 from weightspace.merge.methods.task_arithmetic import counted, scaled, total
 
@@ -117,7 +116,7 @@ def per_model(made: Sequence[Step | None]) -> tuple[Step, ...]:
 
   def local(x: jax.Array, at: At) -> Any:
     return tuple(
-      None if step is None else _local(step, x[m : m + 1], _of(at, m))
+      None if step is None else through(step.local, x[m : m + 1], _of(at, m))
       for m, step in enumerate(made)
     )
 
@@ -133,15 +132,9 @@ def per_model(made: Sequence[Step | None]) -> tuple[Step, ...]:
 
   steps_ = [step for step in made if step is not None]
   needs = tuple(dict.fromkeys(n for step in steps_ for n in step.needs))
-  known = local if any(step.local for step in steps_) else None
+  known = of_leaf(local) if any(step.local for step in steps_) else ()
   return (Step(steps_[0].name, edit, needs=needs, local=known),)
 
 
 def _of(at: At, model: int) -> At:
   return at._replace(first=at.first + jnp.uint32(model))
-
-
-def _local(step: Step, x: jax.Array, at: At) -> Any:
-  if callable(step.local):
-    return step.local(x, at)
-  return steps.through(step.local, x, at) if step.local else None

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 from weightspace import trees
@@ -16,15 +15,15 @@ from weightspace.merge.core import checks, steps
 from weightspace.types import Key, Params, Stack
 
 MODELS = ("base", "target")  # inputs that are models
-Steps = tuple[steps.Step, ...]
 
 
 def check_given(
-  chained: Steps,
+  chained: steps.Chain,
   stack: Stack,
   base: Params | None,
   key: Key | None,
   statistics: dict[str, Any],
+  *,
   finite: bool = True,
 ) -> dict[str, Any]:
   """Refuse missing, unknown or ill-shaped inputs by name, before any work.
@@ -53,7 +52,7 @@ def check_given(
     checks.key("recipe: key", key)
   for name in MODELS:
     if given.get(name) is not None:
-      trees.check_same(one_model(stack), given[name], name)
+      trees.check_same(trees.one_model(stack), given[name], name)
   if base is not None and (finite or "base" not in needs):
     trees.check_finite(base, "base")
   trees.check_finite(statistics, "recipe")
@@ -61,13 +60,6 @@ def check_given(
     name: trees.named(trees.spread(tree, stack, name))
     for name, tree in statistics.items()
   }
-
-
-def one_model(stack: Stack) -> Params:
-  """Return the shapes of one model."""
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stack
-  )
 
 
 def leaf_contexts(
@@ -89,7 +81,12 @@ def leaf_contexts(
   }
 
 
-def bind(chained: Steps, paths: Iterable[str]) -> Steps:
+def bind(chained: steps.Chain, paths: Iterable[str]) -> steps.Chain:
   """Return the steps for a tree of these paths, which they may refuse."""
   every = tuple(paths)
   return tuple(s.bind(every) if s.bind else s for s in chained)
+
+
+def at_path(chained: steps.Chain, path: str) -> steps.Chain:
+  """Return the steps that the leaf at `path` goes through."""
+  return tuple(s.resolve(path) if s.resolve else s for s in chained)

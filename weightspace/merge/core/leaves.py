@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import means, trees
+from weightspace.checkpoints import tensor_files
 from weightspace.hosts import concrete
 from weightspace.merge.core import steps
 
@@ -25,7 +26,6 @@ Leaf = jax.Array | tuple[Any, ...]  # [M, ...], or M arrays [...]
 PIECE = 2**18  # entries of a leaf that are looked at at once, to stay in cache
 MERGED = 2**20  # entries that are merged at once
 STACKED = 8  # models that are stacked in one pass
-ALIGNMENT = 64  # bytes, of arrays that XLA takes as they are
 
 
 def example(x: Leaf) -> Any:
@@ -52,11 +52,6 @@ def stacked(x: Leaf) -> jax.Array:
   for index, one in enumerate(x):
     stack = jax.lax.dynamic_update_index_in_dim(stack, one, index, 0)
   return stack
-
-
-def entrywise(step: steps.Step) -> bool:
-  """Tell whether a step edits entry by entry, once its `local` is known."""
-  return step.entrywise or isinstance(step.local, tuple)
 
 
 def widen(x: Any, models: int = 0) -> Any:
@@ -97,7 +92,7 @@ def edited(step: steps.Step, x: Leaf, at: steps.At) -> Leaf:
 
   XLA does not see through the stack of arrays that are edited after it.
   """
-  if not isinstance(x, tuple) or not entrywise(step):
+  if not isinstance(x, tuple) or not step.entrywise:
     return step.edit(stacked(x), at)
   if not step.reduces:
     return tuple(
@@ -122,7 +117,7 @@ def divides(
     and trees.inexact(leaf[0])
     and not is_complex(leaf[0])
     and leaf[0].size >= 2 * size
-    and all(map(entrywise, chained))
+    and all(step.entrywise for step in chained)
     and not at.given
     and all(map(concrete.on_host, leaf))
   )
@@ -145,6 +140,4 @@ def pieces(
 def empty(size: int, dtype: Any) -> np.ndarray:
   """Return an array that JAX can take over without a copy."""
   dtype = np.dtype(dtype)
-  memory = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
-  first = -memory.ctypes.data % ALIGNMENT
-  return memory[first : first + size * dtype.itemsize].view(dtype)
+  return tensor_files.aligned(size * dtype.itemsize).view(dtype)

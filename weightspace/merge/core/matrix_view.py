@@ -21,8 +21,8 @@ from weightspace.matrix_views import (
   kernels,
   outputs_first,
 )
-from weightspace.merge.core import checks
-from weightspace.merge.core.steps import At, Step
+from weightspace.merge.core import checks, steps
+from weightspace.merge.core.steps import At, Measure, Step
 
 ROWS = ("last", "output")
 INPUTS = ("first", "last")
@@ -131,7 +131,6 @@ def by_rows(rows: str, step: Step, view: View = kernels) -> Step:
   checks.option("rows", rows, ROWS)
   if rows == "last":
     return step
-  local = step.local
 
   def edit(x: jax.Array, rule: Rule, at: At) -> jax.Array:
     y = step.edit(_turned(x, rule), at)
@@ -142,12 +141,17 @@ def by_rows(rows: str, step: Step, view: View = kernels) -> Step:
   def of(rule: Rule) -> Step:
     return step._replace(
       edit=lambda x, at: edit(x, rule, at),
-      local=(lambda x, at: local(_turned(x, rule), at))
-      if callable(local)
-      else local,
+      local=tuple(_of_rows(measure, rule) for measure in step.local),
     )
 
   return of(inputs_first)._replace(resolve=lambda path: of(view(path)))
+
+
+def _of_rows(measure: Measure, rule: Rule) -> Measure:
+  """Return the measure that sees a leaf as [M, batch, out, in]."""
+  return measure._replace(
+    view=lambda x, at: steps.view(measure, _turned(x, rule), at)
+  )
 
 
 def check_rows(name: str, rows: str, scope: str) -> None:

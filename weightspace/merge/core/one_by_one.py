@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge.core import contexts
 from weightspace.types import Fold, Key, Params, Stack
 
 
@@ -67,9 +66,14 @@ def over_stack(
   if base is None:
     raise ValueError(f"{name}: needs base=, which was not given")
   count = trees.size(stack)
-  trees.check_same(contexts.one_model(stack), base, "base")
+  trees.check_same(trees.one_model(stack), base, "base")
   trees.check_finite(stack, "stack", stacked=True)
   state = fold.init(base)
+  if not trees.concrete(stack, base):  # one program for all models
+    arrays = jax.tree.map(jnp.asarray, stack)
+    return fold.value(
+      jax.lax.scan(lambda s, x: (fold.update(s, x), None), state, arrays)[0]
+    )
   for index in range(count):
     model = jax.tree.map(lambda x, index=index: jnp.asarray(x)[index], stack)
     state = fold.update(state, model)

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.hosts import concrete
-from weightspace.merge.core import contexts, engine, leaves, one_by_one
-from weightspace.merge.core.steps import Step, minus_base, plus_base
+from weightspace.merge.core import alike, engine, leaves, one_by_one
+from weightspace.merge.core import bound as bound_recipes
+from weightspace.merge.core.steps import At, Step, minus_base, plus_base
 from weightspace.parametrize import leaf
 from weightspace.types import Key, Params, Stack
 
@@ -56,18 +57,19 @@ class Recipe:
     **statistics: Any,
   ) -> Params:
     stack, base = leaf.plain(stack, stacked=True), leaf.plain(base)
-    sources = contexts.check_given(self.steps, stack, base, key, statistics)
+    bound = bound_recipes.bind(
+      self.steps, stack, base=base, key=key, statistics=statistics
+    )
     trees.check_finite(stack, "stack", stacked=True)
-    leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
-    bound = contexts.bind(self.steps, leaves)
-    ats = contexts.leaf_contexts(leaves, base, key, sources)
-    measured = engine.measure(bound, leaves.items, ats)
-    merged = []
-    for path, x in leaves.items():
-      chained = engine.at_path(bound, path)
-      seen = engine.measured_at(chained, measured)
-      merged.append(engine.finish(chained, x, ats[path], seen))
-    return jax.tree.unflatten(jax.tree.structure(stack), merged)
+    arrays = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
+    if not trees.concrete(stack, base, key, statistics):
+      merged = alike.merge(bound, arrays)
+    else:
+      bound = bound.measure(bound.over(arrays))
+      merged = {
+        path: engine.finish(bound.leaf(path), x) for path, x in arrays.items()
+      }
+    return jax.tree.unflatten(jax.tree.structure(stack), merged.values())
 
 
 def chain(*steps: Step | Recipe) -> Recipe:
@@ -166,24 +168,19 @@ def _run(
   """Merge models leaf by leaf, in JAX's dtypes."""
   count = len(models)
   like = jax.tree.map(functools.partial(_stacked_like, count), models[0])
-  sources = contexts.check_given(
-    recipe.steps, like, base, key, statistics, finite=False
+  bound = bound_recipes.bind(
+    recipe.steps, like, base=base, key=key, statistics=statistics, finite=False
   )
   columns = [trees.named(model) for model in models]
 
-  def stream() -> Iterator[tuple[str, leaves.Leaf]]:
-    for path in columns[0]:
-      yield path, tuple(_array(column[path]) for column in columns)
+  def stream() -> Iterator[tuple[str, leaves.Leaf, At]]:
+    for path, at in bound.contexts.items():
+      yield path, tuple(_array(column[path]) for column in columns), at
 
-  bound = contexts.bind(recipe.steps, columns[0])
-  ats = contexts.leaf_contexts(columns[0], base, key, sources)
-  measured = engine.measure(bound, stream, ats, compiled=True)
+  measured = bound.measure(stream, compiled=True)
   merged = []
-  for path, x in stream():
-    chained, at = engine.at_path(bound, path), ats[path]
-    seen = engine.measured_at(chained, measured)
-    known = engine.look(chained, x, at, seen)
-    one = engine.finish_marked(chained, x, at, seen, known)
+  for path, x, _ in stream():
+    one = engine.finish_marked(measured.leaf(path), x)
     _check_marked(one, models, base)
     merged.append(one)
   return jax.tree.unflatten(jax.tree.structure(models[0]), merged)

@@ -42,7 +42,9 @@ class Measure(NamedTuple):
   """A Fold over leaves that looks at `view(x, at)` of each, not at all of x.
 
   Under `run` the view is part of the compiled program that edits the leaf.
-  `pieces` says that a leaf may come as several, cut along its entries.
+  `pieces` says that entries count by themselves: a leaf may come as several,
+  cut along its entries, and several leaves as one, [M, leaves, ...].
+  `concrete` says that it looks at values: traced leaves do not come to it.
   """
 
   init: Callable[[Any], Any]
@@ -50,6 +52,7 @@ class Measure(NamedTuple):
   value: Callable[[Any], Any]
   view: Callable[[jax.Array, At], Any] | None = None
   pieces: bool = False
+  concrete: bool = False
 
 
 class Step(NamedTuple):
@@ -59,17 +62,19 @@ class Step(NamedTuple):
   A measure is a Fold over `(x, at)` of all leaves as they reach this step; its
   `init` is given the value of the measure before it (None for the first), and
   returns None where that value stands and the pass can be skipped.
-  `local`, if any, is what `edit` wants to know of the whole leaf; `run` takes
-  it outside the compiled program, where NumPy may do it.  It is a function of
-  `(x, at)`; or, in a step that is `entrywise` but for it, measures of the leaf.
+  `local` are measures of each leaf by itself, the last of which says what
+  `edit` wants to know of the whole leaf; `run` takes them outside the compiled
+  program, where NumPy may do it.  `of_leaf(function)` is the plainest.
   `fold(at)`, if any, is the same reduction as a Fold over `(index, x)`, model
   by model.  `resolve(path)`, if any, gives the step that one leaf uses; leaves
   that use steps with other measures are measured apart.  `bind(paths)`, if any,
   gives the step for a tree of these leaves, or refuses it.
   `models` is the number of models that the step is made for, None for any.
-  An `entrywise` step edits each entry by itself: it may be given some of the
-  models and some rows of the leaf, or of its entries in a line; `at.first` and
-  `at.start` say which.
+  An `entrywise` step edits each entry by itself, given what its measures say:
+  it may be given some of the models and some rows of the leaf, or of its
+  entries in a line; `at.first` and `at.start` say which.
+  `check(path, x, at)`, if any, raises a ValueError for a leaf or a statistic
+  that does not fit, before work is spent; `x` may be the shape of the leaf.
   `kind` tells reports what the step is for, where that matters to them.
   """
 
@@ -81,10 +86,14 @@ class Step(NamedTuple):
   fold: Callable[[At], Fold] | None = None
   resolve: Callable[[str], "Step"] | None = None
   bind: Callable[[tuple[str, ...]], "Step"] | None = None
-  local: Callable[[jax.Array, At], Any] | tuple[Measure, ...] | None = None
+  local: tuple[Measure, ...] = ()
   models: int | None = None
   entrywise: bool = False
   kind: Kind = "edit"
+  check: Callable[[str, Any, At], None] | None = None
+
+
+Chain = tuple[Step, ...]  # the steps of a recipe, or those of one leaf
 
 
 def view(fold: Fold | Measure, x: jax.Array, at: At) -> Any:
@@ -110,35 +119,54 @@ def through(
   return value
 
 
+def of_leaf(function: Callable[[jax.Array, At], Any]) -> tuple[Measure]:
+  """Return the `local` of a step that wants `function(x, at)` of a whole leaf.
+
+  >>> through(of_leaf(lambda x, at: x.max()), jnp.array([1.0, 2.0])).item()
+  2.0
+  """
+  return (
+    Measure(
+      init=lambda _: (),
+      update=lambda _, item: function(*item),
+      value=lambda value: value,
+    ),
+  )
+
+
 def reduction(
   name: str,
   fold: Callable[[At], Fold],
   needs: tuple[str, ...] = (),
   models: int | None = None,
   entrywise: bool = False,
+  *,
+  kind: Kind = "edit",
 ) -> Step:
   """Return the step of a Fold over models; a Stack is the unrolled loop.
 
   `fold(at)` has `init(like)`, `update(state, (index, x))` and `value(state)`,
   so that models may also arrive one by one.  `models` is the M it is made for,
-  None for any; `entrywise` as in `Step`.
+  None for any; `entrywise` and `kind` as in `Step`.
 
   >>> mean.edit(jnp.array([2.0, 6.0]), At()).item()
   4.0
   """
 
   def edit(x: jax.Array, at: At) -> jax.Array:
-    made = fold(at)
-    state = made.init(x[0])
+    over_models = fold(at)
+    state = over_models.init(x[0])
     if len(x) > means.UNROLL:
       items = (jnp.arange(len(x)), x)
       state, _ = jax.lax.scan(
-        lambda state, item: (made.update(state, item), None), state, items
+        lambda state, item: (over_models.update(state, item), None),
+        state,
+        items,
       )
-      return made.value(state)
+      return over_models.value(state)
     for m in range(len(x)):
-      state = made.update(state, (m, x[m]))
-    return made.value(state)
+      state = over_models.update(state, (m, x[m]))
+    return over_models.value(state)
 
   return Step(
     name,
@@ -148,6 +176,7 @@ def reduction(
     fold=fold,
     models=models,
     entrywise=entrywise,
+    kind=kind,
   )
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.checkpoints.tensor_files import Kind
-from weightspace.merge.core import engine, leaves, steps
+from weightspace.merge.core import contexts, engine, leaves, steps
+from weightspace.merge.core.bound import Bound
 from weightspace.merge.files import masks
 
 TOGETHER = 2**23  # entries of all models that are merged at once
@@ -53,12 +54,12 @@ def merges(kind: Kind) -> bool:
   return bool(jnp.issubdtype(dtype, jnp.inexact)) and 0 not in shape
 
 
-def divides(chained: engine.Chain) -> bool:
+def divides(chained: steps.Chain) -> bool:
   """Tell whether steps may be given some rows at a time."""
   return all(step.entrywise and not step.local for step in chained)
 
 
-def folds(chained: engine.Chain) -> bool:
+def folds(chained: steps.Chain) -> bool:
   """Tell whether steps take models one by one."""
   return divides(chained) and all(
     step.fold or not step.reduces for step in chained
@@ -78,7 +79,7 @@ def need_bytes(entries: int, width: int, models: int, folds: bool) -> int:
 
 
 def need(
-  part: Any, bound: engine.Chain, path: str, max_memory: int | None
+  part: Any, chain: steps.Chain, path: str, max_memory: int | None
 ) -> int:
   """Return the bytes that a leaf's largest piece holds at most.
 
@@ -86,9 +87,9 @@ def need(
     ValueError: naming the leaf, when that cannot be kept below `max_memory`.
   """
   shape, dtype = part.inputs[0].kinds[path]
-  piece = max(cut(part, bound, path, max_memory), key=lambda p: _rows(p, shape))
+  piece = max(cut(part, chain, path, max_memory), key=lambda p: _rows(p, shape))
   entries = _rows(piece, shape) * math.prod(shape[1:])
-  chained = engine.at_path(bound, path)
+  chained = contexts.at_path(chain, path)
   return need_bytes(entries, dtype.itemsize, len(piece.models), folds(chained))
 
 
@@ -99,7 +100,7 @@ def _rows(piece: Piece, shape: tuple[int, ...]) -> int:
 
 
 def cut(
-  part: Any, bound: engine.Chain, path: str, max_memory: int | None
+  part: Any, chain: steps.Chain, path: str, max_memory: int | None
 ) -> list[Piece]:
   """Return the pieces of a leaf, in the order in which they are merged.
 
@@ -107,7 +108,8 @@ def cut(
     ValueError: naming the leaf, when a piece cannot be kept below `max_memory`.
   """
   shape, dtype = part.inputs[0].kinds[path]
-  models, chained = range(len(part.inputs)), engine.at_path(bound, path)
+  models = range(len(part.inputs))
+  chained = contexts.at_path(chain, path)
   if not merges((shape, dtype)):
     return [Piece(path, range(1), None, 0, True)]
   total = shape[0] if shape else 1
@@ -197,14 +199,18 @@ def _check(path: str, read: Iterable[tuple[Any, np.ndarray]]) -> None:
       raise ValueError(f"{reader.path!r}: NaN in {path!r}, expected numbers")
 
 
-def placed(at: steps.At, arrays: Arrays) -> steps.At:
-  """Return the context of a leaf with its base and statistics."""
-  return at._replace(base=arrays.base, given=arrays.given)
-
-
-def emptied(at: steps.At) -> steps.At:
-  """Return the context of a leaf without its arrays, which may then go."""
-  return at._replace(base=None, given=None)
+def placed(bound: Bound, piece: Piece, arrays: Arrays) -> steps.At:
+  """Return the context of a piece with its base and statistics, checked."""
+  at = bound.contexts[piece.path]
+  at = at._replace(
+    base=arrays.base,
+    given=arrays.given,
+    start=np.uint32(piece.start % 2**32),
+  )
+  count, one = len(arrays.models), arrays.models[0]
+  shape = jax.ShapeDtypeStruct((count, *one.shape), one.dtype)
+  bound.check(piece.path, shape, at)
+  return at
 
 
 def leaf(arrays: Arrays) -> tuple[jax.Array, ...]:
@@ -213,22 +219,14 @@ def leaf(arrays: Arrays) -> tuple[jax.Array, ...]:
 
 
 def merge(
-  path: str,
-  chained: engine.Chain,
-  arrays: Arrays,
-  at: steps.At,
-  seen: tuple[Any, ...],
-  *,
-  dtype: np.dtype,
+  bound: Bound, piece: Piece, arrays: Arrays, dtype: np.dtype
 ) -> np.ndarray:
   """Merge a piece.
 
   Args:
-    path: of the leaf.
-    chained: the leaf's steps.
+    bound: the recipe, its measures taken.
+    piece: of which leaf.
     arrays: as `load` read them.
-    at: the leaf's context, with the base and where the piece begins.
-    seen: what each step has measured.
     dtype: of the merged leaf, which is rounded once.
 
   Raises:
@@ -239,8 +237,7 @@ def merge(
   x = leaf(arrays)
   if x[0].dtype != dtype:
     x = tuple(one.astype(trees.accumulator(one.dtype)) for one in x)
-  known = engine.look(chained, x, at, seen)
-  merged = engine.finish_marked(chained, x, at, seen, known).astype(dtype)
-  made = np.asarray(merged)
-  masks.check(path, made)
-  return masks.put(arrays.held, made)
+  chained = bound.leaf(piece.path, placed(bound, piece, arrays))
+  merged = np.asarray(engine.finish_marked(chained, x).astype(dtype))
+  masks.check(piece.path, merged)
+  return masks.put(arrays.held, merged)

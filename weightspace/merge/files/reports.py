@@ -16,12 +16,13 @@ numbers of models are reported apart.
 0.5
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from weightspace.merge.core import engine
+from weightspace.merge.core import engine, steps
 from weightspace.merge.files import memory_slices, work_items
 from weightspace.merge.reports import warnings
 from weightspace.merge.reports.report import Report, summed
@@ -51,31 +52,30 @@ def reports(
       count, [[], {}, {}, {}, task.part.base is not None]
     )
     recipes.append(task.part.recipe)
-    for path, (chained, stages, base) in _leaves(task):
-      sums[path] = warnings.leaf(chained, stages, base)
+    for path, leaf, stages in _leaves(task):
+      sums[path] = warnings.leaf(leaf.chain, stages, leaf.at.base)
       dtypes[path] = task.part.inputs[0].dtype(path)
-      for name, cut in warnings.cuts(chained, stages).items():
+      for name, cut in warnings.cuts(leaf.chain, stages).items():
         cuts.setdefault(name, []).append(cut)
   if not any(group[1] for group in found.values()):
     raise ValueError("report: no leaf of real numbers, expected one")
   return {count: summed(*group) for count, group in found.items() if group[1]}
 
 
-def _leaves(task: work_items.Task) -> Any:
-  """Yield (path, (steps, the leaf at each of them, its base))."""
-  whole = memory_slices.whole_leaves(task.part, task.ats)
+def _leaves(
+  task: work_items.Task,
+) -> Iterator[tuple[str, engine.BoundLeaf, list[jax.Array]]]:
+  """Yield the path of each leaf, its steps, and the leaf at each of them."""
   load = memory_slices.load(task.part)
 
-  def stream() -> Any:
-    for piece in whole:
+  def stream() -> Iterator[tuple[str, jax.Array, steps.At]]:
+    for piece in memory_slices.whole_leaves(task.part, task.bound.contexts):
       arrays = load(piece)
-      task.ats[piece.path] = memory_slices.placed(task.ats[piece.path], arrays)
-      yield piece.path, jnp.stack(memory_slices.leaf(arrays))
-      task.ats[piece.path] = memory_slices.emptied(task.ats[piece.path])
+      at = memory_slices.placed(task.bound, piece, arrays)
+      yield piece.path, jnp.stack(memory_slices.leaf(arrays)), at
 
-  measured = engine.measure(task.bound, stream, task.ats)
-  for path, x in stream():
+  bound = task.bound.measure(stream)
+  for path, x, at in stream():
     if jnp.issubdtype(x.dtype, jnp.floating):
-      chained, at = engine.at_path(task.bound, path), task.ats[path]
-      seen = engine.measured_at(chained, measured)
-      yield path, (chained, engine.stages(chained, x, at, seen), at.base)
+      leaf = bound.leaf(path, at)
+      yield path, leaf, engine.stages(leaf, x)

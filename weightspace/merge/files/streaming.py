@@ -7,6 +7,7 @@ rows, so that sixteen models need no more memory than two.  A killed merge goes
 on from the leaves it wrote.
 
 >>> import tempfile
+>>> import numpy as np
 >>> from weightspace.checkpoints import folders as checkpoints
 >>> from weightspace.merge.methods.linear import uniform
 >>> folder = tempfile.mkdtemp()
@@ -23,12 +24,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from weightspace.checkpoints import writers
 from weightspace.checkpoints.readers import PathLike, Reader
 from weightspace.hosts import concrete
-from weightspace.merge.core import engine
+from weightspace.merge.core import steps
+from weightspace.merge.core.bound import Bound
 from weightspace.merge.core.recipe import Recipe
 from weightspace.merge.files import memory_slices, pipes, work_items
 from weightspace.types import Key
@@ -117,57 +118,53 @@ def stream_parts(
   counter = pipes.Counter(work.read, progress)
   with concrete.in_bits(work.wide):
     for task in work.tasks:
-      left = [path for path in task.ats if path not in writer.done]
+      paths = task.bound.contexts
+      left = [path for path in paths if path not in writer.done]
       if left:
-        measured = _measure(task, counter)
-        _merge(task, left, measured, writer, max_memory, counter)
+        todo = _pieces(task, left, max_memory)
+        _merge(task, _measure(task, counter), todo, writer, counter)
   writer.finish(extra)
 
 
-def _measure(
-  task: work_items.Task, counter: pipes.Counter
-) -> list[dict[Any, Any]]:
-  """Take the passes that the recipe's global steps want."""
-  whole = memory_slices.whole_leaves(task.part, task.ats)
+def _pieces(
+  task: work_items.Task, paths: Sequence[str], max_memory: int | None
+) -> list[memory_slices.Piece]:
+  """Return the pieces of leaves in the order in which they are merged."""
+  return [
+    piece
+    for path in paths
+    for piece in memory_slices.cut(
+      task.part, task.bound.chain, path, max_memory
+    )
+  ]
 
-  def leaves() -> Iterator[tuple[str, tuple[jax.Array, ...]]]:
-    for piece, arrays in pipes.ahead(
-      whole, memory_slices.load(task.part), counter
-    ):
-      path = piece.path
-      task.ats[path] = memory_slices.placed(task.ats[path], arrays)
-      yield path, memory_slices.leaf(arrays)
-      task.ats[path] = memory_slices.emptied(task.ats[path])
 
-  return engine.measure(task.bound, leaves, task.ats, compiled=True)
+def _measure(task: work_items.Task, counter: pipes.Counter) -> Bound:
+  """Return the recipe with its measures taken, a pass over the files each."""
+  load = memory_slices.load(task.part)
+  every = memory_slices.whole_leaves(task.part, task.bound.contexts)
+
+  def leaves() -> Iterator[tuple[str, tuple[jax.Array, ...], steps.At]]:
+    for piece, arrays in pipes.ahead(every, load, counter):
+      at = memory_slices.placed(task.bound, piece, arrays)
+      yield piece.path, memory_slices.leaf(arrays), at
+
+  return task.bound.measure(leaves, compiled=True)
 
 
 def _merge(
   task: work_items.Task,
-  paths: Sequence[str],
-  measured: list[dict[Any, Any]],
+  bound: Bound,
+  todo: Sequence[memory_slices.Piece],
   writer: writers.Writer,
-  max_memory: int | None,
   counter: pipes.Counter,
 ) -> None:
-  """Read, merge and write leaves, all three at once."""
-  todo = [
-    piece
-    for path in paths
-    for piece in memory_slices.cut(task.part, task.bound, path, max_memory)
-  ]
+  """Read, merge and write pieces of leaves, all three at once."""
+  load = memory_slices.load(task.part)
   with pipes.behind() as write:
-    for piece, arrays in pipes.ahead(
-      todo, memory_slices.load(task.part), counter
-    ):
-      chained = engine.at_path(task.bound, piece.path)
-      at = memory_slices.placed(task.ats[piece.path], arrays)
-      at = at._replace(start=np.uint32(piece.start % 2**32))
-      seen = engine.measured_at(chained, measured)
+    for piece, arrays in pipes.ahead(todo, load, counter):
       path = piece.path
-      merged = memory_slices.merge(
-        path, chained, arrays, at, seen, dtype=task.out[path]
-      )
+      merged = memory_slices.merge(bound, piece, arrays, task.out[path])
       if path in task.part.written:  # its own name comes last
         for name, part in task.part.written[path].encode(merged).items():
           write(writer.write, name, part)

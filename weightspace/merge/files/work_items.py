@@ -26,7 +26,7 @@ import numpy as np
 from weightspace.checkpoints import places, quantised, readers, tensor_files
 from weightspace.checkpoints.readers import PathLike, Reader
 from weightspace.hosts import concrete
-from weightspace.merge.core import contexts, engine, steps
+from weightspace.merge.core.bound import Bound, bind
 from weightspace.merge.core.recipe import Recipe
 from weightspace.merge.files import digests, memory_slices
 from weightspace.types import Key
@@ -64,8 +64,7 @@ class Task:
   """A Part, checked and bound to its leaves."""
 
   part: Part
-  bound: engine.Chain
-  ats: dict[str, steps.At]
+  bound: Bound
   out: dict[str, np.dtype]
 
 
@@ -85,7 +84,7 @@ class Plan(NamedTuple):
     merged = [
       (task.part.inputs[0].kinds[path], task.out[path])
       for task in self.tasks
-      for path in task.ats
+      for path in task.bound.contexts
     ]
     return any(
       memory_slices.merges(read) and concrete.wide(np.empty(0, dtype))
@@ -110,14 +109,14 @@ def plan(
   kinds: dict[str, tensor_files.Kind] = {}
   for part in parts:
     task = _bind(part, key, dtype)
-    for path in task.ats:
+    for path in task.bound.contexts:
       if path in kinds:
         raise ValueError(f"merge: {path!r} belongs to two parts, expected one")
       shape, stored = part.inputs[0].shape(path), part.written.get(path)
       own = {path: (shape, task.out[path])}
       kinds |= stored.kinds if stored else own
       peak = max(
-        peak, memory_slices.need(task.part, task.bound, path, max_memory)
+        peak, memory_slices.need(task.part, task.bound.chain, path, max_memory)
       )
     tasks.append(task)
     read += part.recipe.passes * sum(map(_size, part.sources))
@@ -175,9 +174,14 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
     for name, group in part.given.items()
   }
   base = one if part.base else None
-  contexts.check_given(part.recipe.steps, like, base, key, given, finite=False)
-  bound = contexts.bind(part.recipe.steps, like)
-  ats = contexts.leaf_contexts(like, None, key, {})
+  bound = bind(
+    part.recipe.steps,
+    like,
+    base=base,
+    key=key,
+    statistics=given,
+    finite=False,
+  )
   out = {
     path: np.dtype(dtype)
     if dtype and _floating(leaf)
@@ -185,7 +189,7 @@ def _bind(part: Part, key: Key | None, dtype: Any) -> Task:
     for path, leaf in one.items()
   }
   out |= {path: stored.dtype for path, stored in part.written.items()}
-  return Task(part, bound, ats, out)
+  return Task(part, bound, out)
 
 
 def _floating(leaf: Any) -> bool:

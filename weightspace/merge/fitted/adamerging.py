@@ -83,7 +83,7 @@ def adamerging(
   for name, value in counts.items():
     checks.number(f"adamerging: {name}", value, 1)
   sets = task_data.tasks("adamerging", list(data), labels=False)
-  held, structure = composition.hold("adamerging", stack, base, deltas, 1, None)
+  held, structure = composition.hold("adamerging", stack, base, deltas)
   rule = composition.Rule(
     task_data.applies("adamerging", apply, len(sets)),
     structure,
@@ -102,7 +102,7 @@ def adamerging(
     found, state, loss = composition.step(found, state, held, chosen, rule)
     history.append(loss)
   return composition.result(
-    "adamerging", held, found, rule, base, np.array(history)
+    "adamerging", held, found, rule, base=base, history=np.array(history)
   )
 
 
@@ -177,7 +177,7 @@ def atlas(
   given = list(data) if isinstance(data, list | tuple) else [data]
   sets = task_data.tasks("atlas", given, labels=objective == "labels")
   key = jax.random.key(0) if key is None else key
-  held, structure = composition.hold("atlas", stack, base, None, parts, key)
+  held, structure = composition.hold("atlas", stack, base, parts=parts, key=key)
   optimiser = composition.adam(learning_rate, weight_decay, clip)
   applies = task_data.applies("atlas", apply, len(sets))
   kept = (
@@ -203,8 +203,10 @@ def atlas(
         task_data.draw(own, kept, 1, size),
       )
       found, state, loss = composition.step(
-        found, state, held, *chosen[:1], rule, chosen[1]
+        found, state, held, chosen[0], rule, control=chosen[1]
       )
       values.append(loss)
     history.append(np.mean(values))
-  return composition.result("atlas", held, found, rule, base, np.array(history))
+  return composition.result(
+    "atlas", held, found, rule, base=base, history=np.array(history)
+  )

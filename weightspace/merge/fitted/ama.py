@@ -105,7 +105,7 @@ def adaptive_average(
   state = optimiser.init(ratios)
   tried, history = [], []
   for _ in range(steps + 1):
-    value, slope = _slope(ratios, base, model, data, score, rule)
+    value, slope = _slope(ratios, (base, model), data, score, rule)
     tried.append(np.asarray(ratios))
     history.append(float(value))
     # What all parts share is taken out: the mean is not free to follow it.
@@ -202,15 +202,14 @@ def _between(
 @functools.partial(jax.jit, static_argnames=("score", "rule"))
 def _slope(
   ratios: jax.Array,
-  base: Params,
-  model: Params,
+  ends: tuple[Params, Params],
   data: Data,
   score: Score,
   rule: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
-  """Return the score and its gradient by the ratios."""
+  """Return the score between two models, and its gradient by the ratios."""
 
   def value(ratios: jax.Array) -> jax.Array:
-    return jnp.mean(score(_between(ratios, base, model, rule), data))
+    return jnp.mean(score(_between(ratios, *ends, rule), data))
 
   return jax.value_and_grad(value)(ratios)

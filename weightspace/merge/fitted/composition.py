@@ -1,7 +1,7 @@
 """Task vectors put together by coefficients, as a function to train.
 
 >>> models, base = {"w": jnp.array([[2.0], [4.0]])}, {"w": jnp.ones(1)}
->>> held, structure = hold("demo", models, base, None, 1, None)
+>>> held, structure = hold("demo", models, base)
 >>> found = start(held, "task", 0.5, 1)
 >>> rule = Rule((), structure, "labels", False, adam(0.1), 0.0)
 >>> result("demo", held, found, rule, base, np.zeros(1)).params["w"].item()
@@ -67,15 +67,13 @@ def hold(
   what: str,
   stack: Stack,
   base: Params,
-  deltas: Stack | None,
-  parts: int,
-  key: Key | None,
+  deltas: Stack | None = None,
+  *,
+  parts: int = 1,
+  key: Key | None = None,
 ) -> tuple[Held, Any]:
   """Check the models and return what is merged, by path."""
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), stack
-  )
-  trees.check_same(like, base, f"{what}: base")
+  trees.check_same(trees.one_model(stack), base, f"{what}: base")
   trees.check_finite(stack, what, stacked=True)
   trees.check_finite(base, f"{what}: base")
   start = {p: jnp.asarray(b) for p, b in trees.named(base).items()}
@@ -154,6 +152,7 @@ def step(
   held: Held,
   batches: list[Data],
   rule: Rule,
+  *,
   control: Sequence[Data] = (),
 ) -> tuple[Any, Any, jax.Array]:
   """Take one step on a batch of every task."""
@@ -185,6 +184,7 @@ def result(
   held: Held,
   found: Any,
   rule: Rule,
+  *,
   base: Params,
   history: np.ndarray,
 ) -> Coefficients:

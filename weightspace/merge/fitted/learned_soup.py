@@ -97,8 +97,13 @@ def learned(
     for batch in order[: examples // batch_size * batch_size].reshape(
       -1, batch_size
     ):
-      found, state, value = _step(
-        found, state, stack, data, batch, apply, learning_rate
+      (found, state), value = _step(
+        (found, state),
+        stack,
+        data,
+        batch,
+        apply=apply,
+        learning_rate=learning_rate,
       )
       values.append(value)
     history.append(np.mean(values))
@@ -108,17 +113,18 @@ def learned(
   return Learned(weights, float(jnp.exp(found["log_beta"])), np.array(history))
 
 
-@functools.partial(jax.jit, static_argnames="apply", donate_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnames="apply", donate_argnums=0)
 def _step(
-  found: Any,
-  state: Any,
+  carry: tuple[Any, Any],
   stack: Stack,
   data: Data,
   index: jax.Array,
+  *,
   apply: Apply,
   learning_rate: float,
 ) -> Any:
   """Take one AdamW step on the examples at `index`."""
+  found, state = carry
   batch = jax.tree.map(lambda x: x[index], data)
 
   def loss(found: Any) -> jax.Array:
@@ -130,4 +136,4 @@ def _step(
   value, gradient = jax.value_and_grad(loss)(found)
   optimiser = optax.adamw(learning_rate, weight_decay=0.0)
   updates, state = optimiser.update(gradient, state, found)
-  return optax.apply_updates(found, updates), state, value
+  return (optax.apply_updates(found, updates), state), value

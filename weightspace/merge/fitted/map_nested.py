@@ -11,8 +11,9 @@ need few, and there are one less pairs than models.
 [0.5, 0.5]
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -105,10 +106,17 @@ def nested_merge(
   while len(groups) > 1:
     a, b = _nearest(groups)
     rest = [g for g in groups if g is not a and g is not b]
-    own = jax.random.fold_in(key, turn)
-    new, used = _merge(
-      stack, score, data, own, base, wanted, (a, b), budget, link
+    front = functools.partial(
+      pareto.pareto_front,
+      score=score,
+      data=[data[m] for m in (*a.members, *b.members)],
+      key=jax.random.fold_in(key, turn),
+      base=base,
+      budget=budget,
+      points=6,
+      link=link,
     )
+    new, used = _merge(front, stack, base, (a, b), wanted)
     pairs.append((a.members, b.members))
     groups, spent, turn = [*rest, new], spent + used, turn + 1
   weights = groups[0].weights
@@ -131,17 +139,21 @@ def _nearest(groups: list[_Group]) -> tuple[_Group, _Group]:
 
 
 def _merge(
+  front: Callable[[Stack], pareto.Front],
   stack: Stack,
-  score: Score,
-  data: Sequence[Data],
-  key: Key,
   base: Params,
-  wanted: np.ndarray,
   pair: tuple[_Group, _Group],
-  budget: int,
-  link: str,
+  wanted: np.ndarray,
 ) -> tuple[_Group, int]:
-  """Return the pair as one group, and the evaluations it took."""
+  """Return the pair as one group, and the evaluations it took.
+
+  Args:
+    front: fits the Pareto front of two models.
+    stack: all models.
+    base: what they were fine-tuned from.
+    pair: the groups.
+    wanted: [M], how much each objective counts.
+  """
   rows = jnp.asarray(np.stack([g.weights for g in pair]), jnp.float32)
 
   def combined(x: jax.Array, b: jax.Array) -> jax.Array:
@@ -152,22 +164,13 @@ def _merge(
 
   two = jax.tree.map(combined, stack, base)
   members = [m for g in pair for m in g.members]
-  found = pareto.pareto_front(
-    two,
-    score,
-    [data[m] for m in members],
-    key,
-    base=base,
-    budget=budget,
-    points=6,
-    link=link,
-  )
+  fitted = front(two)
   share = wanted[members]
   share = share / share.sum() if share.sum() > 0 else np.full(len(members), 1.0)
   grid = np.stack(np.meshgrid(*[np.linspace(0.0, 1.0, 101)] * 2), -1)
-  tried = np.concatenate([found.weights, grid.reshape(-1, 2)])
-  total = np.stack([fit(tried) for fit in found.surrogates], 1) @ share
+  tried = np.concatenate([fitted.weights, grid.reshape(-1, 2)])
+  total = np.stack([fit(tried) for fit in fitted.surrogates], 1) @ share
   best = int(np.argmax(total))
   weights = tried[best] @ np.stack([g.weights for g in pair])
   group = _Group(tuple(members), weights, float(total[best]))
-  return group, found.evaluations
+  return group, fitted.evaluations

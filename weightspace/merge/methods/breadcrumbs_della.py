@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from weightspace import counts, random_bits, trees
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
-from weightspace.merge.core.steps import At, Step
+from weightspace.merge.core.steps import At, Step, of_leaf
 from weightspace.merge.methods import dare, ties, trims
 from weightspace.merge.methods.task_arithmetic import scaled, total
 from weightspace.merge.order_statistics import in_xla
@@ -68,7 +68,7 @@ def band(
     first = least(dropped, room)
     return first + 1, least(first + kept, n)
 
-  def local(x: jax.Array, at: At) -> Any:
+  def thresholds(x: jax.Array, at: At) -> Any:
     rows = view(x)
     return tuple(in_xla.of_rows(rows, k) for k in ends(rows.shape[1]))
 
@@ -87,7 +87,7 @@ def band(
 
   if exact:
     return Step("band", edit_exact)
-  return Step("band", edit, local=local)
+  return Step("band", edit, local=of_leaf(thresholds))
 
 
 def breadcrumbs(

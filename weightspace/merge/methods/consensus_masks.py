@@ -9,17 +9,20 @@ no mask or only one asks for can be left out of a merge.
 [[4.0, 0.0], [0.0, 4.0]]
 """
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from weightspace import means, trees
-from weightspace.merge.core import checks, contexts
+from weightspace.merge.core import checks
+from weightspace.merge.core.bound import bind
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
-from weightspace.merge.core.steps import At, Step
+from weightspace.merge.core.steps import At, Measure, Step
 from weightspace.merge.methods.task_arithmetic import scaled
-from weightspace.types import Fold, Params, Stack
+from weightspace.types import Params, Stack
 
 Scalar = float | jax.Array
 
@@ -112,21 +115,28 @@ def _agrees(x: jax.Array) -> jax.Array:
   return x * unified(x)[None] > 0
 
 
-def _energies() -> Fold:
-  """Return the fold over leaves that yields EMR's rescalers, [M]."""
+@jax.jit
+def _sums(x: jax.Array) -> list[jax.Array]:
+  """Return sum |tau_m| and sum |mask_m tau_uni| of a leaf, [M] each."""
+  axes = tuple(range(1, x.ndim))
+  shared = jnp.where(_agrees(x), unified(x)[None], 0)
+  return [jnp.abs(y).sum(axes) for y in (x, shared)]
 
-  @jax.jit
-  def update(state: Any, x: jax.Array) -> Any:
-    axes = tuple(range(1, x.ndim))
-    shared = jnp.where(_agrees(x), unified(x)[None], 0)
-    sums = [jnp.abs(y).sum(axes) for y in (x, shared)]
-    return [a + b for a, b in zip(state, sums)] if state else sums
 
-  def value(state: Any) -> Any:
-    own, shared = state
-    return own / jnp.where(shared > 0, shared, 1)
+def _rescalers(sums: Any) -> Any:
+  """Return EMR's rescalers [M] from the sums over all leaves."""
+  lengths, shared = sums
+  return lengths / jnp.where(shared > 0, shared, 1)
 
-  return Fold(lambda _: (), lambda state, item: update(state, item[0]), value)
+
+_OVER_LEAVES = Measure(
+  init=lambda _: [],
+  update=lambda state, item: (
+    [a + b for a, b in zip(state, item[0])] if state else item[0]
+  ),
+  value=_rescalers,
+  view=lambda x, at: _sums(x),
+)
 
 
 def emr() -> Recipe:
@@ -147,7 +157,7 @@ def emr() -> Recipe:
     scale = at.measured.reshape(-1, *[1] * (x.ndim - 1))
     return jnp.where(_agrees(x), scale * unified(x)[None], 0)
 
-  return on_deltas(Step("emr", edit, measures=(_energies(),)))
+  return on_deltas(Step("emr", edit, measures=(_OVER_LEAVES,)))
 
 
 class Masked(NamedTuple):
@@ -190,14 +200,12 @@ def masked(
   (2, [0.0, 4.0])
   """
   recipe = emr() if threshold is None else tall(threshold)
-  contexts.check_given(recipe.steps, stack, base, None, {})
+  bind(recipe.steps, stack, base=base)
   scales = jnp.ones(trees.size(stack))
   deltas = jax.tree.map(_delta, stack, base)
   if threshold is None:
-    fold, state = _energies(), ()
-    for x in jax.tree.leaves(deltas):
-      state = fold.update(state, (x, At())) if trees.inexact(x) else state
-    scales = fold.value(state)
+    sums = [_sums(x) for x in jax.tree.leaves(deltas) if trees.inexact(x)]
+    scales = _rescalers([functools.reduce(operator.add, s) for s in zip(*sums)])
 
   def pack(x: jax.Array) -> jax.Array:
     masks = _agrees(x) if threshold is None else tall_masks(x, threshold)

@@ -6,7 +6,6 @@
 [0.5, 0.25]
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,35 +64,31 @@ def fisher(
   given = None if coefficients is None else _coefficients(coefficients)
   measures = (Measure(_none, _add, jnp.sqrt, _squares),) if normalize else ()
 
-  @functools.cache
-  def at_path(path: str) -> Step:
-    def edit(x: jax.Array, at: At) -> jax.Array:
-      weights = _checked(path, x, at)
-      lead = (-1, *[1] * (x.ndim - 1))
-      least = jnp.full(len(x), floor).reshape(lead)
-      if floor_on == "first":
-        least = least * (jnp.arange(len(x)) == 0).reshape(lead)
-      weights = jnp.maximum(weights, least)
-      if normalize:
-        size = jnp.asarray(at.measured)
-        share = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 1.0)
-        weights = weights * share.reshape(lead)
-      if given is not None:
-        weights = weights * given.reshape(lead)
-      return _mean(x, weights)
+  def edit(x: jax.Array, at: At) -> jax.Array:
+    weights = jnp.asarray(at.given["fisher"], x.dtype)
+    lead = (-1, *[1] * (x.ndim - 1))
+    least = jnp.full(len(x), floor).reshape(lead)
+    if floor_on == "first":
+      least = least * (jnp.arange(len(x)) == 0).reshape(lead)
+    weights = jnp.maximum(weights, least)
+    if normalize:
+      size = jnp.asarray(at.measured)
+      share = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 1.0)
+      weights = weights * share.reshape(lead)
+    if given is not None:
+      weights = weights * given.reshape(lead)
+    return _mean(x, weights)
 
-    return Step("fisher", edit, ("fisher",), measures, reduces=True)
-
-  whole = Step(
+  step = Step(
     "fisher",
-    lambda x, at: x[0],
+    edit,
     ("fisher",),
     measures,
     reduces=True,
-    resolve=at_path,
     models=None if given is None else len(given),
+    check=_check,
   )
-  return chain(whole)
+  return chain(step)
 
 
 def _mean(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -106,21 +101,16 @@ def _mean(x: jax.Array, weights: jax.Array) -> jax.Array:
   return plain + jnp.where(empty, 0.0, moved / jnp.where(empty, 1.0, total))
 
 
-def _checked(path: str, x: jax.Array, at: At) -> jax.Array:
-  """Return a leaf's Fisher in the dtype of `x`."""
-  found = at.given["fisher"]
-  _check_shape(repr(path), x, found)
-  if trees.concrete(found) and np.asarray(found).min(initial=0) < 0:
-    raise ValueError(f"fisher: {path!r} has a negative entry, expected squares")
-  return jnp.asarray(found, x.dtype)
-
-
-def _check_shape(what: str, x: jax.Array, found: Any) -> None:
-  if np.shape(found) != x.shape:
+def _check(path: str, x: Any, at: At) -> None:
+  """Refuse a leaf's Fisher of another shape or with a negative entry."""
+  fisher = at.given["fisher"]
+  if np.shape(fisher) != x.shape:
     raise ValueError(
-      f"fisher: {what} has shape {np.shape(found)}, expected {x.shape}: that of"
-      " the Stack"
+      f"fisher: {path!r} has shape {np.shape(fisher)}, expected {x.shape}: that"
+      " of the Stack"
     )
+  if trees.concrete(fisher) and np.asarray(fisher).min(initial=0) < 0:
+    raise ValueError(f"fisher: {path!r} has a negative entry, expected squares")
 
 
 def _none(before: Any) -> jax.Array:
@@ -133,9 +123,8 @@ def _add(state: jax.Array, item: tuple[jax.Array, At]) -> jax.Array:
 
 def _squares(x: jax.Array, at: At) -> jax.Array:
   """Return the squared norm of a leaf's Fisher, [M]."""
-  found = jnp.asarray(at.given["fisher"], jnp.float32)
-  _check_shape("a leaf", x, found)
-  return (found**2).sum(tuple(range(1, found.ndim)))
+  fisher = jnp.asarray(at.given["fisher"], jnp.float32)
+  return (fisher**2).sum(tuple(range(1, fisher.ndim)))
 
 
 def _coefficients(values: Any) -> jax.Array:

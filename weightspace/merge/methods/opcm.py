@@ -13,14 +13,14 @@ the base, one merged task vector and four numbers, however many models came.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.merge.core import checks, matrix_view, one_by_one
+from weightspace.merge.core import alike, checks, matrix_view, one_by_one
 from weightspace.merge.core.matrix_view import View, dot, kernels, thin_svd
 from weightspace.types import Fold, Key, Params, Stack
 
@@ -111,26 +111,46 @@ def _update(
   state: Merged, params: Params, alpha: float | jax.Array, view: View
 ) -> Merged:
   new = jax.tree.map(_difference, params, state.base)
+  deltas, change = trees.named(state.delta), trees.named(new)
+  total: dict[str, jax.Array] = {}
+  lengths: dict[str, tuple[jax.Array, jax.Array]] = {}
+  for paths in alike.together(deltas, view):
 
-  def add(path: str, merged: jax.Array, delta: jax.Array) -> jax.Array:
-    m = matrix_view.matrix(merged[None], path, view)
-    if m is not None:
-      free = _project(m[0], delta.reshape(m[0].shape), alpha)
-      delta = free.reshape(delta.shape)
-    return state.stretch * merged + delta
+    def add(row: tuple[jax.Array, jax.Array], path: str = paths[0]) -> Any:
+      merged, delta = row
+      added = state.stretch * merged + _free(merged, delta, view(path), alpha)
+      return added, (_square(delta), _square(added))
 
-  total = trees.map_named(add, state.delta, new)
-  seen = state.seen.astype(jnp.float32)
-  length = (seen * state.length + _norm(new)) / (seen + 1)
-  size = _norm(total)
+    pairs = [(deltas[path], change[path]) for path in paths]
+    rows = alike.apart(alike.mapped(add, alike.stacked(pairs)))
+    for path, (added, squares) in zip(paths, rows):
+      total[path], lengths[path] = added, squares
+  size_new, size = (
+    _root(squares) for squares in zip(*(lengths[path] for path in deltas))
+  )
+  count = state.seen.astype(jnp.float32)
+  length = (count * state.length + size_new) / (count + 1)
   stretch = jnp.where((size > 0) & (length > 0), size / length, 1.0)
-  delta = jax.tree.map(lambda x: x / stretch, total)
+  delta = jax.tree.unflatten(
+    jax.tree.structure(state.delta), [total[path] / stretch for path in deltas]
+  )
   base = jax.tree.map(
     lambda b, x: b if trees.inexact(b) else jnp.where(state.seen == 0, x, b),
     state.base,
     params,
   )
   return Merged(base, delta, length, stretch, state.seen + 1)
+
+
+def _free(
+  merged: jax.Array, delta: jax.Array, rule: matrix_view.Rule, alpha: Any
+) -> jax.Array:
+  """Return a task vector without what `merged` uses, where it is a matrix."""
+  shape = rule(merged.shape)
+  if shape is None or jnp.iscomplexobj(merged):
+    return delta
+  free = _project(merged.reshape(shape), delta.reshape(shape), alpha)
+  return free.reshape(delta.shape)
 
 
 def _project(
@@ -170,6 +190,9 @@ def _difference(model: jax.Array, base: jax.Array) -> jax.Array:
   return _widen(jnp.asarray(model)) - _widen(base)
 
 
-def _norm(tree: Params) -> jax.Array:
-  square = [jnp.sum(jnp.abs(x) ** 2) for x in jax.tree.leaves(tree)]
-  return jnp.sqrt(sum(square, jnp.zeros((), jnp.float32)))
+def _square(x: jax.Array) -> jax.Array:
+  return jnp.sum(jnp.abs(x) ** 2)
+
+
+def _root(squares: Sequence[jax.Array]) -> jax.Array:
+  return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))

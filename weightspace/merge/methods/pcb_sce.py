@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from weightspace import counts, means, trees
 from weightspace.merge.core import checks
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
-from weightspace.merge.core.steps import At, Measure, Step
+from weightspace.merge.core.steps import At, Measure, Step, of_leaf
 from weightspace.merge.methods.task_arithmetic import scaled
 from weightspace.merge.order_statistics import in_xla, quantiles
 
@@ -42,7 +42,7 @@ def select(top: Scalar) -> Step:
   if trees.concrete(top) and top >= 1:
     return Step("select", lambda x, at: x)
 
-  def local(x: jax.Array, at: At) -> Any:
+  def threshold(x: jax.Array, at: At) -> Any:
     moved = variance(x)
     differ: Any = (moved > 0).sum(dtype=jnp.uint32)
     differ = int(differ) if trees.concrete(differ) else differ
@@ -53,7 +53,7 @@ def select(top: Scalar) -> Step:
     limit = jnp.asarray(at.local, x.dtype)[0]
     return jnp.where((variance(x) >= limit)[None], x, 0)
 
-  return Step("select", edit, local=local)
+  return Step("select", edit, local=of_leaf(threshold))
 
 
 def sce(top: Scalar, scale: Scalar = 1.0) -> Recipe:
@@ -118,22 +118,20 @@ def pcb(keep: Scalar, scale: Scalar = 1.0) -> Recipe:
   """
   checks.number("pcb: keep", keep, 0, 1)
   checks.number("pcb: scale", scale)
-  clips = quantiles.together(
-    quantiles.quantile(1 - CLIP), quantiles.quantile(CLIP)
-  )
+  clips = quantiles.quantiles([1 - CLIP, CLIP])
 
   def rest(context: Any) -> tuple[Measure, ...]:
     def of(x: jax.Array, at: At) -> jax.Array:
       return _competition(x, context)[1]
 
-    largest = in_xla.measures(lambda n: counts.Count(0, 1), of, True)
-    return quantiles.together(quantiles.quantile(keep, of, True), largest)
+    largest = [lambda n: counts.Count(0, 1)]
+    return quantiles.quantiles([keep], of, True, ranks=largest)
 
   def edit(x: jax.Array, at: At) -> jax.Array:
-    context, (found, largest) = at.measured
+    context, competing = at.measured
     clipped, beta = _competition(x, context)
-    least = spread(quantiles.between(found), x)
-    room = spread(largest, x) - least
+    least = spread(quantiles.between(competing), x)
+    room = spread(quantiles.ranked(competing), x) - least
     weight = jnp.maximum(beta - least, 0) / jnp.where(room > 0, room, 1)
     weight = jnp.where(room > 0, weight, beta >= least)
     ones = jnp.ones(len(x), x.dtype)
@@ -141,7 +139,7 @@ def pcb(keep: Scalar, scale: Scalar = 1.0) -> Recipe:
     merged = means.contract(weight * jnp.sign(x) * clipped, ones)
     return merged / jnp.maximum(whole, 1e-12)
 
-  measures = quantiles.then(clips, rest, 3)
+  measures = quantiles.then(clips, rest, clips)
   fuse = Step("compete", edit, measures=measures, reduces=True)
   return on_deltas(chain(fuse, scaled(scale)))
 
@@ -153,7 +151,7 @@ def spread(values: Any, x: jax.Array) -> jax.Array:
 
 def _competition(x: jax.Array, context: Any) -> tuple[jax.Array, jax.Array]:
   """Return clipped magnitudes and beta, both [M, ...]."""
-  low, high = (spread(quantiles.between(found), x) for found in context)
+  low, high = (spread(quantiles.between(context, i), x) for i in (0, 1))
   clipped = jnp.clip(jnp.abs(x), low, high)
   unit = (clipped - low) / jnp.where(high > low, high - low, 1)
   whole = means.contract(x, jnp.ones(len(x), x.dtype))

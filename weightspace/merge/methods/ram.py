@@ -8,6 +8,7 @@ a plain average divides those by the number of models.
 [3.0, 2.0]
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -15,8 +16,7 @@ import jax.numpy as jnp
 
 from weightspace.merge.core import checks
 from weightspace.merge.core.recipe import Recipe, on_deltas
-from weightspace.merge.core.steps import At, Step
-from weightspace.types import Fold
+from weightspace.merge.core.steps import At, Measure, Step
 
 SCOPES = ("global", "tensor")
 
@@ -62,17 +62,6 @@ def ram(
     ratio = shared / jnp.maximum(alone, 1.0)
     return 1.0 + rescale * jnp.minimum(ratio, most)
 
-  def count(state: Any, item: tuple[jax.Array, At]) -> Any:
-    shared, alone = _counts(item[0], threshold)
-    return (
-      (shared, alone)
-      if state == ()
-      else (
-        state[0] + shared,
-        state[1] + alone,
-      )
-    )
-
   def edit(x: jax.Array, at: At) -> jax.Array:
     local = factors(_counts(x, threshold)) if scope == "tensor" else at.measured
     times = jnp.ones(len(x)) if local is None else local
@@ -85,7 +74,12 @@ def ram(
       many = many + changed[m]
     return jnp.where(many == 1, alone, total / jnp.maximum(many, 1))
 
-  over_leaves = Fold(lambda _: (), count, factors)
+  over_leaves = Measure(
+    init=lambda _: (0.0, 0.0),
+    update=lambda state, item: jax.tree.map(operator.add, state, item[0]),
+    value=factors,
+    view=lambda x, at: _counts(x, threshold),
+  )
   measures = (over_leaves,) if scope == "global" else ()
   return on_deltas(Step("ram", edit, measures=measures, reduces=True))
 

@@ -10,7 +10,6 @@ in the Gram matrices G_m = X_m' X_m / tokens, so the data need not be at hand.
 [[0.5], [0.5]]
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -66,17 +65,16 @@ def regmean(
   checks.number("regmean: offdiag", offdiag, 0, 1)
   checks.number("regmean: ridge", ridge, 0)
 
-  @functools.cache
-  def at_path(path: str) -> Step:
-    def edit(x: jax.Array, at: At) -> jax.Array:
-      return merged(path, x, at.given["gram"], offdiag, ridge)
+  def edit(x: jax.Array, at: At) -> jax.Array:
+    return merged("the leaf", x, at.given["gram"], offdiag, ridge)
 
-    return Step("regmean", edit, ("gram",), reduces=True)
+  step = Step("regmean", edit, ("gram",), reduces=True, check=_check)
+  return chain(step)
 
-  whole = Step(
-    "regmean", lambda x, at: x[0], ("gram",), reduces=True, resolve=at_path
-  )
-  return chain(whole)
+
+def _check(path: str, x: Any, at: At) -> None:
+  """Refuse the Gram matrices of another parameter."""
+  jax.eval_shape(lambda gram: _matrices(path, gram, x.shape), at.given["gram"])
 
 
 def merged(

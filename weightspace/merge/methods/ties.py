@@ -119,12 +119,12 @@ def disjoint(
     rule = {"plus": 1.0, "zero": 0.0, "majority": prevails}[tie]
     return _two_sides(combine, weigh, vote, rule)
 
-  step = reduction("disjoint", fold, entrywise=True)._replace(kind="election")
+  step = reduction("disjoint", fold, entrywise=True, kind="election")
   if tie != "majority":
     return step
   if scope == "global":
     return step._replace(measures=(_majority(vote),))
-  return step._replace(local=(_majority(vote),), entrywise=False)
+  return step._replace(local=(_majority(vote),))
 
 
 def _two_sides(combine: str, weigh: Any, vote: Any, tie: Any) -> Fold:

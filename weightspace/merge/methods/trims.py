@@ -17,7 +17,7 @@ import numpy as np
 from weightspace import counts, trees
 from weightspace.hosts import concrete
 from weightspace.merge.core import checks, matrix_view
-from weightspace.merge.core.steps import At, Measure, Step
+from weightspace.merge.core.steps import At, Measure, Step, of_leaf
 from weightspace.merge.order_statistics import in_xla
 from weightspace.types import Fold
 
@@ -114,7 +114,10 @@ def _per_tensor(density: Any, exact: bool) -> Step:
   folds = in_xla.measures(lambda n: counts.kept(density, n))
   if not exact:
     return Step(
-      "trim", lambda x, at: _cut(x, _own(at.local, x, at)), local=folds
+      "trim",
+      lambda x, at: _cut(x, _own(at.local, x, at)),
+      local=folds,
+      entrywise=True,
     )
 
   def edit_exact(x: jax.Array, at: At) -> jax.Array:
@@ -128,7 +131,9 @@ def _per_tensor(density: Any, exact: bool) -> Step:
     first = (size == limit) & (places < until)
     return jnp.where((size > limit) | first, x, 0)
 
-  return Step("trim", edit_exact, local=(*folds, _until(density)))
+  return Step(
+    "trim", edit_exact, local=(*folds, _until(density)), entrywise=True
+  )
 
 
 def _until(density: Any) -> Measure:
@@ -172,7 +177,7 @@ def _until_traced(x: jax.Array, limit: Any, density: Any) -> jax.Array:
 
 
 def _per_row(density: Any, exact: bool) -> Step:
-  def local(x: jax.Array, at: At) -> jax.Array:
+  def threshold(x: jax.Array, at: At) -> jax.Array:
     rows = rows_of(x)
     k = counts.whole(counts.kept(density, rows.shape[1]))
     return in_xla.of_rows(rows, k)[:, 0]
@@ -183,7 +188,7 @@ def _per_row(density: Any, exact: bool) -> Step:
       return _cut(y, at.local).reshape(x.shape)
     return _cut_ties(y, at.local, _room(y, at.local, density)).reshape(x.shape)
 
-  return Step("trim", edit, local=local)
+  return Step("trim", edit, local=of_leaf(threshold))
 
 
 def _count(above: bool, x: jax.Array, limit: Any) -> counts.Count:

@@ -25,6 +25,7 @@ from weightspace.merge.core.steps import At, Measure, through
 from weightspace.merge.order_statistics import in_numpy
 
 SAMPLED = 2**20  # entries from which on a sample narrows the search
+SMALL = 2**16  # entries below which leaves are counted together
 
 Ranked = Callable[[jax.Array, At], Any]  # [M, ...], what is ranked
 
@@ -65,7 +66,7 @@ def kth_largest(
   Array(4., dtype=float32)
   """
   dtype = functools.reduce(jnp.promote_types, [x.dtype for x in leaves])
-  leaves = [x.astype(dtype) for x in leaves]
+  leaves = _fewer([x.astype(dtype) for x in leaves])
   ranked = leaves if signed else [jnp.abs(x) for x in leaves]
 
   def enough(trials: list[jax.Array]) -> list[jax.Array]:
@@ -77,6 +78,14 @@ def kth_largest(
     return top_k.words(x if signed else jnp.abs(x)) >= trial
 
   return _float(top_k.search(enough, *_guess(ranked, k)), dtype)
+
+
+def _fewer(leaves: list[jax.Array]) -> list[jax.Array]:
+  """Return leaves with the small ones in one line: each costs a program."""
+  small = [x.reshape(-1) for x in leaves if x.size < SMALL]
+  if len(small) < 2:
+    return leaves
+  return [*(x for x in leaves if x.size >= SMALL), jnp.concatenate(small)]
 
 
 def of_rows(x: jax.Array, k: Any) -> jax.Array:
@@ -110,14 +119,36 @@ def _kth_of_rows(x: jax.Array, k: jax.Array) -> jax.Array:
 
 def measures(
   rank: in_numpy.Rank, of: Ranked | None = None, signed: bool = False
-) -> tuple[Measure, Measure, Measure]:
+) -> tuple[Measure, ...]:
   """Return the folds over leaves that yield the k-th largest of a tree, [M].
-
-  A sample brackets it, a second pass counts, and a third one runs only where
-  the sample misled.  Traced leaves skip the first.
 
   Args:
     rank: k, from the number of entries in all.
+    of: what is ranked, from `(x, at)`; x itself by default.
+    signed: rank values instead of magnitudes.
+  """
+
+  def single(fold: Measure) -> Measure:
+    return fold._replace(
+      init=lambda known: fold.init(None if known is None else [known]),
+      value=lambda state: (fold.value(state) or [None])[0],
+    )
+
+  return tuple(map(single, several([rank], of, signed)))
+
+
+def several(
+  ranks: Sequence[in_numpy.Rank],
+  of: Ranked | None = None,
+  signed: bool = False,
+) -> tuple[Measure, Measure, Measure]:
+  """Return the folds that yield a list of order statistics of a tree, [M] each.
+
+  A sample brackets them, a second pass counts, and a third one runs only where
+  the sample misled.  Traced leaves skip the first, and one search finds all.
+
+  Args:
+    ranks: one for each; see `measures`.
     of: what is ranked, from `(x, at)`; x itself by default.
     signed: rank values instead of magnitudes.
   """
@@ -131,37 +162,84 @@ def measures(
       return None
     return [*state, (np.asarray(values), math.prod(map(int, shape)))]
 
-  def bracket(state: Any) -> Any:
-    return in_numpy.bracket(state, rank, signed) if state else None
-
-  def collect(state: Any, item: Any) -> Any:
-    x, (ends, leaves) = item[0], state
-    if not isinstance(ends, in_numpy.Bracket):
-      return ends, [*leaves, x]
-    rows = np.asarray(x) if concrete.on_host(x) else x
-    parts = zip(rows, ends.low, ends.high)
-    return ends, [*leaves, [in_numpy.find(*part, signed) for part in parts]]
-
-  def threshold(state: Any) -> Any:
-    ends, leaves = state
-    if not leaves:
+  def brackets(state: Any) -> Any:
+    if not state:
       return None
-    if isinstance(ends, in_numpy.Bracket):
-      return in_numpy.choose(ends, leaves, signed)
-    k = rank(sum(x[0].size for x in leaves))
-    return jax.vmap(lambda xs: kth_largest(xs, k, signed))(leaves)
+    return [in_numpy.bracket(state, rank, signed) for rank in ranks]
 
   def begin(known: Any) -> Any:
-    return None if isinstance(known, np.ndarray) else (known, [])
+    known = known or [None] * len(ranks)
+    every = all(isinstance(ends, np.ndarray) for ends in known)
+    return None if every else [(ends, []) for ends in known]
 
   def again(known: Any) -> Any:
-    return (known, []) if isinstance(known, in_numpy.Bracket) else None
+    missed = any(isinstance(ends, in_numpy.Bracket) for ends in known or ())
+    return begin(known) if missed else None
+
+  def collect(state: Any, item: Any) -> Any:
+    return [
+      (ends, [*leaves, _collected(item[0], ends, signed)])
+      for ends, leaves in state
+    ]
+
+  def thresholds(state: Any) -> Any:
+    return _thresholds(state, ranks, signed)
 
   return (
-    Measure(lambda _: [], sample, bracket, thinned),
-    Measure(begin, collect, threshold, of, pieces=True),
-    Measure(again, collect, threshold, of, pieces=True),
+    Measure(lambda _: [], sample, brackets, thinned, concrete=True),
+    Measure(begin, collect, thresholds, of, pieces=True),
+    Measure(again, collect, thresholds, of, pieces=True),
   )
+
+
+def _collected(x: Any, ends: Any, signed: bool) -> Any:
+  """Return what a leaf has in a bracket, or the leaf where there is none."""
+  if isinstance(ends, np.ndarray):  # the order statistics themselves
+    return None
+  if not isinstance(ends, in_numpy.Bracket):
+    return x
+  rows = np.asarray(x) if concrete.on_host(x) else x
+  parts = zip(rows, ends.low, ends.high)
+  return [in_numpy.find(*part, signed) for part in parts]
+
+
+def _thresholds(
+  state: list[Any], ranks: Sequence[in_numpy.Rank], signed: bool
+) -> list[Any]:
+  """Return each order statistic, or a wider bracket where one was missed."""
+  values: list[Any] = []
+  searched = []
+  for index, (ends, leaves) in enumerate(state):
+    if isinstance(ends, np.ndarray) or not leaves:
+      values.append(ends)
+    elif isinstance(ends, in_numpy.Bracket):
+      values.append(in_numpy.choose(ends, leaves, signed))
+    else:
+      values.append(None)
+      searched.append(index)
+  if searched:
+    leaves = state[searched[0]][1]
+    entries = sum(x[0].size for x in leaves)
+    ks = [ranks[index](entries) for index in searched]
+    for index, value in zip(searched, _all_largest(leaves, ks, signed)):
+      values[index] = value
+  return values
+
+
+def _all_largest(
+  leaves: list[jax.Array], ks: list[counts.Count], signed: bool
+) -> list[jax.Array]:
+  """Return several order statistics, [M] each, by one search."""
+  if len(ks) == 1:
+    return [jax.vmap(lambda xs: kth_largest(xs, ks[0], signed))(leaves)]
+  every = jax.tree.map(
+    lambda *parts: jnp.stack([jnp.asarray(p, jnp.uint32) for p in parts]), *ks
+  )
+
+  def one_model(xs: list[jax.Array]) -> jax.Array:
+    return jax.vmap(lambda k: kth_largest(xs, k, signed))(every)
+
+  return list(jax.vmap(one_model, out_axes=1)(leaves))
 
 
 def of_leaf(x: jax.Array, density: Any) -> jax.Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from weightspace import counts, trees
 from weightspace.merge.core.steps import At, Measure
-from weightspace.merge.order_statistics import in_xla
+from weightspace.merge.order_statistics import in_numpy, in_xla
 
 
 def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:
@@ -43,7 +43,14 @@ def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:
         for fold, known, s in zip(folds, *state)
       ]
 
-    return Measure(init, update, value, view)
+    return Measure(
+      init,
+      update,
+      value,
+      view,
+      pieces=all(fold.pieces for fold in folds),
+      concrete=all(fold.concrete for fold in folds),
+    )
 
   return tuple(stage(folds) for folds in zip(*rows, strict=True))
 
@@ -51,11 +58,16 @@ def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:
 def then(
   first: Sequence[Measure],
   second: Callable[[Any], Sequence[Measure]],
-  count: int,
+  like: Sequence[Measure],
 ) -> tuple[Measure, ...]:
-  """Return measures whose second part, `count` long, may use the first's value.
+  """Return measures whose second part may use the value of the first.
 
   The value is the pair of both.
+
+  Args:
+    first: measures.
+    second: from their value to further measures.
+    like: measures that take pieces, or values alone, where those do.
   """
 
   def stage(index: int) -> Measure:
@@ -74,9 +86,11 @@ def then(
       context, fold, inner = state
       return context, fold.value(inner)
 
-    return Measure(init, update, value)
+    return like[index]._replace(
+      init=init, update=update, value=value, view=None
+    )
 
-  return (*first, *(stage(index) for index in range(count)))
+  return (*first, *map(stage, range(len(like))))
 
 
 def quantile(
@@ -84,32 +98,63 @@ def quantile(
 ) -> tuple[Measure, ...]:
   """Return folds that yield the value which `share` of a tree exceeds, [M].
 
-  Linear between order statistics, as `np.quantile(x, 1 - share)`.
+  Linear between order statistics, as `np.quantile(x, 1 - share)`; `between`
+  reads it.
+  """
+  return quantiles([share], of, signed)
+
+
+def quantiles(
+  shares: Sequence[Any],
+  of: Any = None,
+  signed: bool = False,
+  ranks: Sequence[in_numpy.Rank] = (),
+) -> tuple[Measure, ...]:
+  """Return folds that yield several quantiles of a tree, found by one search.
+
+  Args:
+    shares: of each, the share of a tree that exceeds it.
+    of: what is ranked, from `(x, at)`; x itself by default.
+    signed: rank values instead of magnitudes.
+    ranks: further order statistics, which `ranked` reads.
   """
 
-  def above(n: int, more: int) -> counts.Count:
-    found = counts.add(counts.share_of(share, n - 1), counts.Count(0, more))
+  def above(share: Any, n: int, more: int) -> counts.Count:
+    place = counts.add(counts.share_of(share, n - 1), counts.Count(0, more))
     most = counts.Count(*divmod(n, counts.BASE))
-    if trees.concrete(found):
-      return min(found, most)
-    over = counts.at_least(found, most)
-    return jax.tree.map(lambda a, b: jnp.where(over, b, a), found, most)
+    if trees.concrete(place):
+      return min(place, most)
+    over = counts.at_least(place, most)
+    return jax.tree.map(lambda a, b: jnp.where(over, b, a), place, most)
 
-  ranks = [lambda n, more=more: above(n, more) for more in (1, 2)]
-  rows = [in_xla.measures(rank, of, signed) for rank in ranks]
-  part = Measure(
+  ends = [
+    lambda n, share=share, more=more: above(share, n, more)
+    for share in shares
+    for more in (1, 2)
+  ]
+  first = Measure(lambda _: None, lambda s, item: s, lambda s: s, concrete=True)
+  fractions = Measure(
     lambda _: 0,
     lambda n, item: n + item[0][0].size,
-    lambda n: _fraction(share, n - 1),
+    lambda n: [_fraction(share, n - 1) for share in shares],
+    pieces=True,
   )
-  skip = Measure(lambda _: None, lambda s, item: s, lambda s: s)
-  return together(*rows, (part, skip, skip))
+  last = first._replace(concrete=False, pieces=True)
+  searches = in_xla.several([*ends, *ranks], of, signed)
+  return together(searches, (first, fractions, last))
 
 
-def between(found: Any) -> Any:
-  """Return the quantile [M] from what the folds of `quantile` found."""
-  upper, lower, part = found
-  return jnp.asarray(upper) * (1 - part) + jnp.asarray(lower) * part
+def between(measured: Any, index: int = 0) -> Any:
+  """Return a quantile [M] from what the folds of `quantiles` measured."""
+  values, fractions = measured
+  upper, lower = map(jnp.asarray, values[2 * index : 2 * index + 2])
+  return upper * (1 - fractions[index]) + lower * fractions[index]
+
+
+def ranked(measured: Any, index: int = 0) -> Any:
+  """Return one of the further order statistics of `quantiles`, [M]."""
+  values, fractions = measured
+  return values[2 * len(fractions) + index]
 
 
 def _fraction(share: Any, n: int) -> Any:

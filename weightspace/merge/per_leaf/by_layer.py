@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from weightspace.merge.core import checks
+from weightspace.merge.core import checks, steps
 from weightspace.merge.core.recipe import Recipe
 from weightspace.merge.core.steps import At, Measure, Step
 from weightspace.merge.order_statistics import quantiles
@@ -204,36 +204,45 @@ def _together(example: Recipe, recipes: Sequence[Recipe]) -> list[Recipe]:
       " many for each"
     )
   columns = [
-    _measured_by_all(steps) for steps in zip(*(r.steps for r in recipes))
+    _measured_by_all(column) for column in zip(*(r.steps for r in recipes))
   ]
-  return [Recipe(steps) for steps in zip(*columns)]
+  return [Recipe(chained) for chained in zip(*columns)]
 
 
-def _measured_by_all(steps: tuple[Step, ...]) -> list[Step]:
-  turns = max(len(step.measures) for step in steps)
+def _measured_by_all(column: tuple[Step, ...]) -> list[Step]:
+  turns = max(len(step.measures) for step in column)
   if not turns:
-    return list(steps)
-  for step in steps:
+    return list(column)
+  for step in column:
     if step.bind or step.resolve:
       raise ValueError(
         f"per_layer: {step.name!r} differs by leaf itself, expected per_layer"
         " inside of only or by_part"
       )
-  measures = quantiles.together(*(_padded(step, turns) for step in steps))
+  measures = quantiles.together(*(_padded(step, turns) for step in column))
 
   def own(index: int, step: Step) -> Step:
     def seen(at: At) -> At:
       return at._replace(measured=at.measured[index])
 
-    fold, local = step.fold, step.local
+    fold = step.fold
+
+    def of_leaf(measure: Measure) -> Measure:
+      return measure._replace(
+        update=lambda state, item: measure.update(
+          state, (item[0], seen(item[1]))
+        ),
+        view=lambda x, at: steps.view(measure, x, seen(at)),
+      )
+
     return step._replace(
       edit=lambda x, at: step.edit(x, seen(at)),
       fold=fold and (lambda at: fold(seen(at))),
-      local=(lambda x, at: local(x, seen(at))) if callable(local) else local,
+      local=tuple(map(of_leaf, step.local)),
       measures=measures,
     )
 
-  return [own(index, step) for index, step in enumerate(steps)]
+  return [own(index, step) for index, step in enumerate(column)]
 
 
 def _padded(step: Step, turns: int) -> list[Measure]:
@@ -249,4 +258,6 @@ _IDLE = Measure(
   update=lambda state, item: state,
   value=lambda state: state,
   view=lambda x, at: (),
+  pieces=True,
+  concrete=True,
 )

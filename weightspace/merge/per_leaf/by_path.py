@@ -17,9 +17,9 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from weightspace.merge.core import checks, contexts, engine
+from weightspace.merge.core import checks, contexts
 from weightspace.merge.core.recipe import Recipe, chain
-from weightspace.merge.core.steps import Step, mean
+from weightspace.merge.core.steps import Chain, Step, mean
 
 Pattern = str | re.Pattern[str]
 Choose = Callable[[tuple[str, ...]], dict[str, Recipe]]
@@ -165,14 +165,14 @@ def by_leaf(examples: Sequence[Recipe], choose: Choose) -> Recipe:
   reduced = first.index(True) if True in first else None
 
   @functools.lru_cache(maxsize=16)
-  def bound(paths: tuple[str, ...]) -> dict[str, engine.Chain]:
+  def bound(paths: tuple[str, ...]) -> dict[str, Chain]:
     chosen = choose(paths)
-    whole: dict[str, engine.Chain] = {}
+    whole: dict[str, Chain] = {}
     for recipe in dict.fromkeys(chosen.values()):
       mine = [path for path in paths if chosen[path] is recipe]
       inner = contexts.bind(recipe.steps, mine)
       padded = inner + (PASS,) * (length - len(inner))
-      whole |= {path: engine.at_path(padded, path) for path in mine}
+      whole |= {path: contexts.at_path(padded, path) for path in mine}
     return whole
 
   def step(index: int) -> Step:

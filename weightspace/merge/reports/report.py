@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import figures, trees
-from weightspace.merge.core import contexts, engine
+from weightspace.merge.core import engine
+from weightspace.merge.core.bound import bind
 from weightspace.merge.core.recipe import Recipe, check
 from weightspace.merge.reports import tables, warnings
 from weightspace.parametrize import leaf
@@ -111,21 +112,18 @@ def report(
   recipe = check(recipe, "report")
   stack, base = leaf.plain(stack, stacked=True), leaf.plain(base)
   trees.check_finite(stack, "stack", stacked=True)
-  sources = contexts.check_given(recipe.steps, stack, base, key, statistics)
+  bound = bind(recipe.steps, stack, base=base, key=key, statistics=statistics)
   leaves = {path: jnp.asarray(x) for path, x in trees.named(stack).items()}
-  bound = contexts.bind(recipe.steps, leaves)
-  ats = contexts.leaf_contexts(leaves, base, key, sources)
-  measured = engine.measure(bound, leaves.items, ats)
+  bound = bound.measure(bound.over(leaves))
   sums: dict[str, warnings.Sums] = {}
   cuts: dict[str, list[warnings.Cut]] = {}
   for path, x in leaves.items():
     if not jnp.issubdtype(x.dtype, jnp.floating):
       continue
-    chained, at = engine.at_path(bound, path), ats[path]
-    seen = engine.measured_at(chained, measured)
-    stages = engine.stages(chained, x, at, seen)
-    sums[path] = warnings.leaf(chained, stages, at.base)
-    for name, cut in warnings.cuts(chained, stages).items():
+    steps = bound.leaf(path)
+    stages = engine.stages(steps, x)
+    sums[path] = warnings.leaf(steps.chain, stages, steps.at.base)
+    for name, cut in warnings.cuts(steps.chain, stages).items():
       cuts.setdefault(name, []).append(cut)
   dtypes = {path: x.dtype for path, x in leaves.items()}
   return summed([recipe], sums, cuts, dtypes, base is not None)
