@@ -48,7 +48,13 @@ def outside(a, b, keep):
   )
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+SLOW = ("decay", "clipped", "adafactor")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in OPTIMISERS],
+)
 def test_outside_nothing_moves_and_inside_all_does(name):
   params, keep = problems.tree(0), mask()
   params["out"][0, 0] = -0.0  # a sign that x + 0.0 would lose

@@ -34,8 +34,10 @@ def test_a_wide_layer_costs_no_more_and_one_unit_more_costs_more(
   assert (1 - sparsity) * (found + 1) ** 2 > width**2 * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("sparsity", [0.5, 0.75, 0.9])
-@pytest.mark.parametrize(("inputs", "outputs"), [(144, 16), (27, 32), (64, 10)])
+@pytest.mark.parametrize(
+  ("sparsity", "inputs", "outputs"),
+  [(0.75, 144, 16), (0.5, 27, 32), (0.9, 64, 10)],
+)
 def test_every_form_keeps_exactly_what_the_dense_layer_has(
   sparsity, inputs, outputs
 ):

@@ -129,7 +129,9 @@ def test_scores_get_the_gradient_of_the_gate_and_weights_none():
     assert not np.asarray(zero).any()
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0])
+@pytest.mark.parametrize(
+  "rate", [1.0, pytest.param(0.0, marks=pytest.mark.slow)]
+)
 def test_a_search_swaps_by_the_rate_and_keeps_counts(rate):
   params = jax.tree.map(jnp.asarray, tree(0))
   found = search(params, rate=rate, tx=optax.sgd(3.0))
