@@ -67,6 +67,15 @@ def test_sizes_as_people_write_them(config):
   assert run("c.yml", "out", "--max-memory", "200kB") == 0
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_store_is_refused_and_no_local_folder_made(config, capsys, dry):
+  before = sorted(os.listdir("."))
+  assert run("c.yml", "gs://bucket/out", *dry) == 1
+  said = capsys.readouterr().err
+  assert said.startswith("error: 'gs://bucket/out': files of safetensors")
+  assert said.count("\n") == 1 and sorted(os.listdir(".")) == before
+
+
 def test_a_disk_without_room_is_refused_by_a_dry_run(config, monkeypatch):
   usage = type("Usage", (), {"free": 10})()
   monkeypatch.setattr("shutil.disk_usage", lambda _: usage)

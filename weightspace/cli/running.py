@@ -39,6 +39,8 @@ def execute(
   Raises:
     ValueError: as `building.build` and `merge.stream_parts`.
   """
+  if not options.mesh:
+    places.local(options.output, "files of safetensors")
   made_from = finished.digest(found, text, options)
   if finished.is_done(options.output, made_from) and not options.dry_run:
     print(f"done: {os.path.abspath(options.output)} is this merge already")
