@@ -21,7 +21,7 @@ from typing import Any
 import absl.app
 from absl import flags
 
-from experiments.run import endings
+from experiments.run import endings, files
 from experiments.sweeping import jobs, launchers, sweep_board, units
 from experiments.sweeping.jobs import Job
 from experiments.sweeping.units import expand
@@ -33,6 +33,7 @@ def plan(
   sweep: units.Sweep, workdir: str, rest: tuple[str, ...] = ()
 ) -> list[Job]:
   """Return the jobs of a sweep, in order; nothing is written."""
+  files.check_local(workdir)
   folders = [str(pathlib.Path(workdir, unit.id)) for unit in sweep.units]
   return [
     Job(

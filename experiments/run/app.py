@@ -27,6 +27,7 @@ from ml_collections import config_flags
 from experiments.run import (
   command_line,
   endings,
+  files,
   hosts,
   lost,
   own,
@@ -80,7 +81,12 @@ def _experiment(main: Callable[[runs.Run], None]) -> str:
 def folder(
   workdir: str, experiment: str, name: str, config: dict[str, Any]
 ) -> pathlib.Path:
-  """Return the run folder of a config: `<experiment>/<name>-<hash>`."""
+  """Return the run folder of a config: `<experiment>/<name>-<hash>`.
+
+  Raises:
+    ValueError: for a store, whose files no run can add lines to.
+  """
+  files.check_local(workdir)
   return pathlib.Path(workdir) / experiment / f"{name}-{runs.digest(config)}"
 
 
@@ -97,9 +103,9 @@ def _open(main: Callable[[runs.Run], None], flag: Any) -> int:
     profiling.chosen(values.profile)
     trackers.check(values.tracker)
     config, brought = settle(flag.value.to_dict(), path.partition(":")[0])
+    at = folder(values.workdir, about["experiment"], about["name"], config)
   except ValueError as error:
     return endings.fail(str(error), endings.USAGE)
-  at = folder(values.workdir, about["experiment"], about["name"], config)
   try:
     if (at / "config.json").exists():
       runs.check_config(runs.load(at / "config.json"), config)

@@ -14,6 +14,20 @@ from typing import Any
 Folder = pathlib.Path
 
 
+def check_local(workdir: str) -> None:
+  """Raise a ValueError for a folder in a store, which takes no lines more.
+
+  >>> check_local("gs://bucket/runs")
+  Traceback (most recent call last):
+  ValueError: workdir 'gs://bucket/runs': run folders are ... a local path ...
+  """
+  if "://" in workdir:
+    raise ValueError(
+      f"workdir {workdir!r}: run folders are kept on this machine, expected a"
+      " local path (checkpoints.save writes trees to a store)"
+    )
+
+
 def write(path: Folder, content: str | bytes) -> None:
   """Put text or bytes at `path`, whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)

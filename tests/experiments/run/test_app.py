@@ -312,3 +312,8 @@ def test_parse_arg_types():
     "rate=0.5,fast=true,mode=b", rate=1.0, fast=False, mode=("a", "b"), seed=3
   )
   assert arg.to_dict() == {"rate": 0.5, "fast": True, "mode": "b", "seed": 3}
+
+
+def test_a_run_folder_in_a_store_is_refused():
+  with pytest.raises(ValueError, match="run folders are kept on this machine"):
+    app.folder("gs://bucket/runs", "soup", "tiny", {})
