@@ -64,6 +64,7 @@ def test_synthesis_lowers_what_it_descends_on():
   assert terms(free)[1] > after[1]
 
 
+@pytest.mark.slow
 def test_one_step_is_adams():
   model, params, stats, x = teacher()
   data = {"x": x[:2], "y": jnp.array([1, 2])}
@@ -79,6 +80,7 @@ def test_one_step_is_adams():
   )
 
 
+@pytest.mark.slow
 def test_jitter_needs_a_key_and_changes_the_way():
   model, params, stats, x = teacher()
   data = {"x": x[:2], "y": jnp.array([1, 2])}

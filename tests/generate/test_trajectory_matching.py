@@ -109,6 +109,7 @@ def test_data_are_learned_that_lead_to_the_target():
   assert not np.array_equal(found.data["x"], begin["x"])
 
 
+@pytest.mark.slow
 def test_the_same_key_learns_the_same():
   trajectories = ws.stack([ws.stack(problems.models(4))])
   given = loss, trajectories, problems.data(8), KEY

@@ -10,8 +10,8 @@ from tests import architectures, problems
 from weightspace import models, symmetry
 from weightspace.generate import feature_names, features
 
-MORE = ["conv_flatten", "residual", "gated", "heads_einsum", "experts", "lstm"]
-MORE += ["group_norm", "split_heads", "low_rank"]
+MORE = ["scanned", "conv_flatten", "residual", "gated", "heads_einsum"]
+MORE += ["experts", "lstm", "group_norm", "split_heads", "low_rank"]
 
 
 def traced(name):
@@ -23,7 +23,7 @@ def traced(name):
 
 @pytest.mark.parametrize(
   "name",
-  ["mlp", "scanned", "grouped"]
+  ["mlp", "grouped"]
   + [pytest.param(name, marks=pytest.mark.slow) for name in MORE],
 )
 def test_they_do_not_change_when_units_move(name):
