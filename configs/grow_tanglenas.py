@@ -32,7 +32,11 @@ REGISTERED = {
   " chosen one's loss with the price of its size",
   "threshold": 50.0,
   "threshold_by": "papers.md",
-  "controls": ("DARTS with sparsemax", "all architectures alone"),
+  "controls": (
+    "DARTS with sparsemax",
+    "all architectures alone",
+    "the largest network's widest value, parameters counted",
+  ),
   "seeds": 5,
   "data": "images, networks and batches drawn by seed",
 }

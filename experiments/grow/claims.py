@@ -100,7 +100,8 @@ def tanglenas(run: runs.Run) -> tuple[str, Verdict]:
   measured = (
     f"architectures that the chosen one beats, in percent: {parts}; mixture of"
     f" slices against mixed weight: {worst:.1e} at most; widest value of the"
-    f" program over the plain one's: {widest:.2f}, {over(run)}"
+    f" program over the plain one's, parameters counted: {widest:.2f},"
+    f" {over(run)}"
   )
   same = exact(worst <= IDENTITY), exact(widest <= 1.0)
   return measured, every(*same, above(better["DrNAS"], 50.0))

@@ -148,7 +148,8 @@ def _exact(
   """Return how far a mixed map is from the mixture, and its widest value.
 
   The first layer of slices, mixed, against the layer of the mixed weight; the
-  widest value of the program, over that of the plain program.
+  widest value of the program, over that of the plain program or its largest
+  parameter: a mixed weight is computed, a plain one is there.
   """
   x, name = train["x"][0, :64], next(iter(options))
   sizes = {name: options[name]}
@@ -165,7 +166,8 @@ def _exact(
   def program(params: Params, weights: Any, x: Any) -> jax.Array:
     return apply(grow.entangle(params, axes, sizes, weights), x)
 
-  plain = graph.widest(graph.trace(apply, params, x))
+  stored = max(leaf.nbytes for leaf in jax.tree.leaves(params))
+  plain = max(graph.widest(graph.trace(apply, params, x)), stored)
   wide = graph.widest(graph.trace(program, params, weights, x))
   return float(error), wide / plain
 
