@@ -230,3 +230,22 @@ def test_products_and_sums_are_taken_apart():
   assert shapes == {"w:0": (2, 2, 2), "w:1": (2, 3, 2)}
   for i, j, k in itertools.product(range(2), range(2), range(3)):
     assert features["w:1"][j, k, i] == params["w"][2 * i + j, 2 + k]
+
+
+def test_units_follow_the_block_that_is_theirs():
+  """Of two axes of blocks one holds the units: they go with no other."""
+  axes = symmetry.Axes({"v": "h h>d", "w": "h h h>d"}, {"h": 4, "h>d": 2}, {})
+  shapes = {"v": (4, 2), "w": (4, 4, 2)}
+  params = problems.tree(0, shapes)
+  sizes = channels(axes, params)
+  layer = equivariant(axes, sizes, sizes)
+  weights = layer.init(jax.random.key(0))
+
+  def run(params):
+    return write(axes, layer.apply(weights, read(axes, params)), params)
+
+  perm = symmetry.random(axes, params, jax.random.key(4))
+  moved = symmetry.permute(axes, perm, run(params))
+  problems.close(run(symmetry.permute(axes, perm, params)), moved, 1e-4, 1e-5)
+  count = sum(x.size for x in jax.tree.leaves(weights))
+  assert count == sum(orbits(axes, params))

@@ -19,6 +19,7 @@ def test_a_round_trip_keeps_everything(tmp_path):
   metrics = {"accuracy": np.array([0.1, 0.2, 0.3]), "classes": np.eye(3)}
   before = zoo(stack, members, metrics)
   save_zoo(tmp_path / "deep" / "zoo", before)
+  assert [p.name for p in (tmp_path / "deep").iterdir()] == ["zoo"]
   after = load_zoo(tmp_path / "deep" / "zoo")
   assert after.members == tuple(members)
   assert jax.tree.structure(after.stack) == jax.tree.structure(stack)
