@@ -2,7 +2,7 @@
 
 A tree of twelve layers has each leaf twelve times.  Unrolled, XLA compiles the
 steps of every one; here the leaves of one shape, steps and place in a layer are
-stacked, and one `lax.map` goes through them.  Each step runs once, whatever is
+stacked, and each step takes them together.  It runs once, whatever is
 measured of what comes out of it.
 
 Leaves whose paths differ in more than numbers are kept apart: on a mesh they
@@ -63,7 +63,7 @@ def stacked(trees: Sequence[Any]) -> Any:
 def mapped(function: Callable[[Any], Any], rows: Any) -> Any:
   """Return `function(row)` of each row of a tree of arrays [L, ...]."""
   if len(jax.tree.leaves(rows)[0]) > 1:
-    return jax.lax.map(function, rows)
+    return jax.vmap(function)(rows)
   return stacked([function(jax.tree.map(lambda x: x[0], rows))])
 
 
