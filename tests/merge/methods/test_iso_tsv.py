@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import weightspace as ws
-from weightspace import merge
+from weightspace import matrix_views, merge
 from weightspace.cli.recipes import methods
 from weightspace.merge.core import matrix_view
 
@@ -320,14 +320,14 @@ def test_views():
   np.testing.assert_allclose(merged, iso_c_reference(total[None]), atol=1e-5)
   assert matrix_view.matrix(jnp.zeros((2, 4, 3, 3)), "norm/scale") is None
   assert matrix_view.matrix(jnp.zeros((2, 3), complex), "kernel") is None
-  scanned = matrix_view.scanned("blocks")
+  scanned = matrix_views.scanned("blocks")
   y = matrix_view.matrix(jnp.zeros((2, 5, 4, 3)), "blocks/mlp/kernel", scanned)
   assert y.shape == (2, 5, 4, 3)
 
 
 def test_scanned_layers_merge_one_by_one(models):
   stack, base = ({"w": tree["dense"]["kernel"]} for tree in models)
-  view = matrix_view.scanned("blocks")
+  view = matrix_views.scanned("blocks")
   twice = {"blocks": {"w": jnp.stack([stack["w"], 2 * stack["w"]], 1)}}
   bases = {"blocks": {"w": jnp.stack([base["w"], 2 * base["w"]])}}
   found = merge.run(merge.tsv(view=view), ws.unstack(twice), bases)
