@@ -55,6 +55,7 @@ def open_model(reference: str) -> Model:
   """
   name, lora = references.split(reference)
   folder = references.folder(name)
+  adapters.refuse_alone(folder, reference)
   settings = references.table(folder, "config.json")
   stored = readers.open(folder)
   reader, forms = quantised.as_weights(stored, settings)

@@ -139,3 +139,18 @@ def test_two_adapters_of_one_base_merge(base, tmp_path):
     np.testing.assert_allclose(merged[name], BASE[name] + change, atol=1e-5)
   card = (out / "README.md").read_text()
   assert card.count("adapter_model.safetensors") == 2
+
+
+def test_adapters_alone_are_no_models(tmp_path, capsys):
+  """Factors averaged apart have cross terms, and a weight counts twice."""
+  for seed, name in enumerate(("one", "two")):
+    write(tmp_path / name, pair(QUERY, seed, 8, 8)[0])
+  models = [{"model": str(tmp_path / name)} for name in ("one", "two")]
+  file = tmp_path / "c.yml"
+  parameters = {"weight": -1.0, "normalize": False}
+  config = {"merge_method": "linear", "models": models}
+  file.write_text(yaml.safe_dump(config | {"parameters": parameters}))
+  assert command.main([str(file), str(tmp_path / "out"), "--quiet"]) != 0
+  said = capsys.readouterr().err
+  assert "an adapter alone" in said and "BASE+" in said
+  assert not (tmp_path / "out").exists()

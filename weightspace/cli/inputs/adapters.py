@@ -70,6 +70,24 @@ def merged(base: readers.Reader, adapter: str) -> readers.Reader:
   return readers.Reader(adapter, base.kinds, load)
 
 
+def refuse_alone(folder: str, reference: str) -> None:
+  """Refuse the folder of an adapter where a whole model is expected.
+
+  The factors of two adapters cannot be averaged apart: the product of the means
+  has cross terms A1 B2, and a weight would count twice.
+
+  Raises:
+    ValueError: with what to write instead.
+  """
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  if WEIGHTS in names and not any(n.startswith("model") for n in names):
+    base = references.table(folder, SETTINGS).get("base_model_name_or_path")
+    raise ValueError(
+      f"{reference}: an adapter alone, whose factors A and B cannot be merged"
+      f" apart, expected {base or 'BASE'}+{reference}, or recipe: rmm"
+    )
+
+
 def opened(adapter: str) -> tuple[dict[str, Any], readers.Reader]:
   """Return the settings and the factors of an adapter's folder.
 
