@@ -9,6 +9,7 @@ batch only the mean over batches of equal size is known.
 3
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ import numpy as np
 
 from weightspace import trees
 from weightspace.types import Data, Loss, Params
+
+TOLERANCE = 1e-3  # between a loss and the mean of its parts, which are rounded
 
 
 def examples(loss: Loss, params: Params, data: Data, what: str) -> int | None:
@@ -70,8 +73,55 @@ def mean(
   return (weights * kept).sum() / weights.sum()
 
 
+def check_mean(
+  loss: Loss, params: Params, data: Data, what: str, size: int | None = None
+) -> None:
+  """Raise a ValueError for one number that is no mean over its examples.
+
+  The loss of all is compared with the mean of those of parts of one size, as a
+  sum, or what else depends on how many examples there are, would tell.
+
+  Args:
+    loss: of one number.
+    params: one model.
+    data: [N, ...]; without such an axis there is nothing to compare.
+    what: for errors.
+    size: of the parts; half of the examples by default.
+
+  >>> def total(p, x): return (p * x).sum()
+  >>> check_mean(total, jnp.ones(()), jnp.ones(4), "hessian")
+  Traceback (most recent call last):
+  ...
+  ValueError: hessian: the loss of 4 examples is 4, the mean of its parts 2, ...
+  """
+  lengths = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
+  if len(lengths) != 1 or lengths == {()} or not trees.concrete(params, data):
+    return
+  ((count,),) = lengths
+  size = size if size and 2 * size <= count else count // 2
+  if not size:
+    return
+  whole, parts = map(np.asarray, _parts(loss, params, data, size))
+  gap = abs(float(whole) - float(parts.mean()))
+  if gap > TOLERANCE * max(abs(float(whole)), float(np.abs(parts).max())):
+    raise ValueError(
+      f"{what}: the loss of {size * len(parts)} examples is {whole:.4g}, the"
+      f" mean of its parts {parts.mean():.4g}, expected a mean over examples"
+      " (reduction='mean', not 'sum'), or one number for each"
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _parts(loss: Loss, params: Params, data: Data, size: int) -> Any:
+  """Return the loss of all that fill parts, and of each part."""
+  count = len(jax.tree.leaves(data)[0]) // size
+  some = jax.tree.map(lambda x: jnp.asarray(x)[: count * size], data)
+  blocks = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), some)
+  return loss(params, some), jax.lax.map(lambda d: loss(params, d), blocks)
+
+
 def check_weights(weights: Any, count: int | None, what: str) -> jax.Array:
-  """Return the weights of examples as float32 [N].
+  """Return the weights of examples, [N] of jax's default float.
 
   Raises:
     ValueError: when they are not [N], negative or all zero, or when the loss is
@@ -79,11 +129,16 @@ def check_weights(weights: Any, count: int | None, what: str) -> jax.Array:
   """
   if count is None:
     raise ValueError(f"{what}: weights need a loss that returns [N]")
-  array = np.asarray(weights, np.float32)
+  array = np.asarray(weights, float)
   if array.shape != (count,):
     raise ValueError(f"{what}: weights are {array.shape}, expected ({count},)")
-  if not (array >= 0).all() or not array.any():
-    raise ValueError(f"{what}: weights expected >= 0 and not all zero")
+  bad = np.flatnonzero(~((array >= 0) & np.isfinite(array)))
+  if len(bad):
+    raise ValueError(
+      f"{what}: weight {bad[0]} is {array[bad[0]]}, expected a number >= 0"
+    )
+  if not array.any():
+    raise ValueError(f"{what}: weights are all zero, expected some above")
   return jnp.asarray(array)
 
 

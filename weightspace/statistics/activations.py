@@ -96,7 +96,7 @@ def _moments(apply: Apply, params: Params, x: Any) -> dict[str, Any]:
   for path, places in uses.items():
     batch = [jnp.concatenate(places[place], 1) for place in sorted(places)]
     whole = jnp.concatenate(batch)
-    count = jnp.asarray(whole.shape[1], jnp.float32)
+    count = jnp.asarray(whole.shape[1], whole.dtype)
     found[path] = {"count": count, "mean": whole.mean(1), "var": whole.var(1)}
   return found
 

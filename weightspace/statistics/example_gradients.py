@@ -6,14 +6,14 @@ the gradient of what comes out, all other parameters by their own gradients.
 >>> state = {"params": jnp.zeros((1, 2)), "sums": jnp.zeros((1, 2)),
 ...          "examples": jnp.zeros((), int)}
 >>> added = add_batch(state, {"x": jnp.array([[2.0]])}, jax.random.key(0),
-...                   lambda w, x: x @ w, "exact", 1)
+...                   lambda w, x: x @ w, How())
 >>> added["sums"].round(4).tolist()
 [[1.0, 1.0]]
 """
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,18 @@ import jax.numpy as jnp
 from weightspace import trees
 from weightspace.jaxpr import linear_maps, weight_products
 from weightspace.jaxpr.weight_products import Map
+from weightspace.losses import logits
 from weightspace.statistics import squares, streams
 from weightspace.types import Apply, Data, Key, Params
+
+
+class How(NamedTuple):
+  """What is squared and how it is summed; hashable."""
+
+  kind: str = "exact"
+  samples: int = 1
+  tokens: str = "mean"  # of a sequence: its mean over tokens, or their sum
+  ignore: int = logits.IGNORE  # the label of a token that does not count
 
 
 def covered(maps: list[Map]) -> list[Map]:
@@ -34,10 +44,8 @@ def covered(maps: list[Map]) -> list[Map]:
   return [at for at in maps if at.leaf not in shared]
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "kind", "samples"))
-def add_batch(
-  state: Any, batch: Data, key: Key, apply: Apply, kind: str, samples: int
-) -> Any:
+@functools.partial(jax.jit, static_argnames=("apply", "how"))
+def add_batch(state: Any, batch: Data, key: Key, apply: Apply, how: How) -> Any:
   """Return the sums and the number of examples with those of a batch."""
   count = len(jax.tree.leaves(batch["x"])[0])
   places = state["examples"] + jnp.arange(count)
@@ -46,7 +54,7 @@ def add_batch(
 
   def gradients(one: Data, place: jax.Array) -> Any:
     own = jax.random.fold_in(key, place)
-    return _gradients(apply, params, maps, one, own, kind, samples)
+    return _gradients(apply, params, maps, one, own, how)
 
   found = _squares(maps, *jax.vmap(gradients)(batch, places))
   totals, structure = jax.tree.flatten(state["sums"])
@@ -66,8 +74,7 @@ def _gradients(
   maps: list[Map],
   one: Data,
   key: Key,
-  kind: str,
-  samples: int,
+  how: How,
 ) -> Any:
   """Return what goes into each map of an example and the gradients behind it.
 
@@ -82,10 +89,11 @@ def _gradients(
   }
   x = jax.tree.map(lambda a: a[None], one["x"])
   extras = [
-    jnp.zeros(shape.shape) for shape in _outputs(apply, params, x, maps)
+    jnp.zeros(shape.shape, trees.accumulator(shape.dtype))
+    for shape in _outputs(apply, params, x, maps)
   ]
 
-  def logits(extras: Any, others: Any) -> Any:
+  def outputs(extras: Any, others: Any) -> Any:
     inputs = []
 
     def visit(number: int, at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -95,10 +103,10 @@ def _gradients(
     full = [others.get(str(n), leaf) for n, leaf in enumerate(leaves)]
     tree = jax.tree.unflatten(structure, full)
     out = linear_maps.run(apply, tree, x, maps, visit)
-    return out[0].astype(jnp.float32), inputs
+    return logits.wide(out[0]), inputs
 
-  out, pull, inputs = jax.vjp(logits, extras, others, has_aux=True)
-  rows = _cotangents(out, kind, one.get("y"), key, samples)
+  out, pull, inputs = jax.vjp(outputs, extras, others, has_aux=True)
+  rows = _cotangents(out, one.get("y"), key, how)
   given, rest = jax.vmap(pull)(rows)
   given = [jax.vmap(at.results)(g) for at, g in zip(maps, given)]
   return inputs, given, jax.tree.map(lambda g: (g**2).sum(0), rest)
@@ -111,7 +119,7 @@ def _squares(
   found = {n: g.sum(0) for n, g in rest.items()}
   for leaf in {at.leaf for at in maps}:
     parts = [
-      (at, _expanded(at, squares.summed(x.astype(jnp.float32), g)))
+      (at, _expanded(at, squares.summed(x.astype(g.dtype), g)))
       for at, x, g in zip(maps, inputs, given)
       if at.leaf == leaf
     ]
@@ -143,25 +151,33 @@ def _expanded(at: Map, value: jax.Array) -> jax.Array:
   return shaped
 
 
-def _cotangents(
-  logits: jax.Array, kind: str, labels: Any, key: Key, samples: int
-) -> jax.Array:
+def _cotangents(z: jax.Array, labels: Any, key: Key, how: How) -> jax.Array:
   """Return rows whose squared gradients sum to one example's expectation.
 
-  d log p(y) / d logits is one-hot(y) - p.  Labels of different positions are
+  d log p(y) / dz is one-hot(y) - p.  Labels of different positions are
   independent and each has mean zero, so positions add up one by one.
   """
-  shares = jax.nn.softmax(logits)
-  classes, lead = logits.shape[-1], logits.shape[:-1]
-  if kind == "empirical":
-    return (jax.nn.one_hot(labels, classes) - shares)[None]
-  if kind == "sampled":
-    drawn = jax.random.categorical(key, logits, shape=(samples, *lead))
-    rows = jax.nn.one_hot(drawn, classes) - shares[None]
-    return rows / math.sqrt(samples)
+  rows = _all_cotangents(z, labels, key, how)
+  kept = (
+    jnp.ones(z.shape[:-1], bool) if labels is None else labels != how.ignore
+  )
+  count = jnp.maximum(kept.sum(), 1) if how.tokens == "mean" else 1
+  share = kept[..., None] / jnp.sqrt(jnp.asarray(count, z.dtype))
+  return (rows * share[None]).astype(z.dtype)
+
+
+def _all_cotangents(z: jax.Array, labels: Any, key: Key, how: How) -> jax.Array:
+  shares = jax.nn.softmax(z)
+  classes, lead = z.shape[-1], z.shape[:-1]
+  if how.kind == "empirical":
+    return (jax.nn.one_hot(labels, classes, dtype=z.dtype) - shares)[None]
+  if how.kind == "sampled":
+    drawn = jax.random.categorical(key, z, shape=(how.samples, *lead))
+    rows = jax.nn.one_hot(drawn, classes, dtype=z.dtype) - shares[None]
+    return rows / math.sqrt(how.samples)
   flat = shares.reshape(-1, classes)
   rows = jnp.sqrt(flat)[:, :, None] * (
-    jnp.eye(classes)[None] - flat[:, None, :]
+    jnp.eye(classes, dtype=z.dtype)[None] - flat[:, None, :]
   )
-  apart = jnp.eye(len(flat))[:, None, :, None] * rows[:, :, None, :]
-  return apart.reshape(-1, *lead, classes)
+  apart = jnp.eye(len(flat), dtype=z.dtype)[:, None, :, None]
+  return (apart * rows[:, :, None, :]).reshape(-1, *lead, classes)

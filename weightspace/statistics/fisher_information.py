@@ -22,9 +22,11 @@ import numpy as np
 
 from weightspace import closures, trees
 from weightspace.jaxpr import graph, linear_maps
+from weightspace.losses import logits
 from weightspace.statistics import example_gradients, streams
 from weightspace.types import Apply, Data, Fold, Key, Params
 
+TOKENS = ("mean", "sum")
 KINDS = ("exact", "sampled", "empirical")
 MEMORY = 2**28  # bytes that the gradients of one part of a batch may take
 
@@ -37,27 +39,35 @@ def fisher(
   key: Key | None = None,
   *,
   samples: int = 1,
+  tokens: str = "mean",
+  ignore: int = logits.IGNORE,
 ) -> Params:
   """Return the diagonal Fisher information, a tree like the parameters.
 
   F = (1/N) sum_x E_{y ~ q} (d log p(y|x; theta) / d theta)^2, elementwise.  Of
-  outputs [N, T, C] (a language model) an example is the whole sequence:
-  log p(y|x) = sum_t log p(y_t|x).
+  outputs [N, T, C] (a language model) log p(y|x) = sum_t log p(y_t|x), and the
+  square is divided by the number of tokens: so F is the diagonal of
+  `probe.fisher`, and of `probe.ggn` of the cross-entropy, a mean over tokens.
 
   Args:
     apply: `apply(params, x) -> logits` [N, ..., C], each example by itself: of
       a model with BatchNorm, give it the statistics.
     params: of one model.
     data: {"x": [N, ...], "y": [N]}, a pair (x, y), an array x, or an iterable
-      of any of these; labels matter to kind="empirical" only.
+      of any of these; labels matter to kind="empirical", and say which tokens
+      count where they are [N, T].
     kind: q is the model's own p(y|x), summed over all labels ("exact", the
       definition) or drawn from ("sampled"), or the given labels ("empirical",
       which is not the Fisher information).
     key: for kind="sampled".
     samples: draws per example, for kind="sampled".
+    tokens: "mean" over the tokens of a sequence, or their "sum", the Fisher
+      information of whole sequences.
+    ignore: the label of a token that does not count.
 
   Returns:
-    Params: float32 leaves; those of integer leaves are zero.
+    Params: float32 leaves (float64 of float64); those of integer leaves are
+    zero.
 
   Raises:
     ValueError: for an unknown kind, a missing key or missing labels, labels
@@ -72,7 +82,9 @@ def fisher(
   closed form for linear maps is ours.
   """
   trees.check_finite(params, "fisher: params")
-  fold = fisher_fold(apply, params, kind, key, samples=samples)
+  fold = fisher_fold(
+    apply, params, kind, key, samples=samples, tokens=tokens, ignore=ignore
+  )
   return streams.fold_all(fold, data, "fisher")
 
 
@@ -83,6 +95,8 @@ def fisher_fold(
   key: Key | None = None,
   *,
   samples: int = 1,
+  tokens: str = "mean",
+  ignore: int = logits.IGNORE,
 ) -> Fold:
   """Return the fold over batches {"x", "y"} whose value is `fisher`.
 
@@ -103,24 +117,25 @@ def fisher_fold(
     raise ValueError("fisher: kind='sampled' needs key=, which was not given")
   if samples < 1:
     raise ValueError(f"fisher: samples is {samples}, expected at least 1")
+  if tokens not in TOKENS:
+    raise ValueError(f"fisher: tokens is {tokens!r}, expected one of {TOKENS}")
+  how = example_gradients.How(kind, samples, tokens, ignore)
   number = key if key is not None else jax.random.key(0)
 
   def init(batch: Data) -> Any:
-    zeros = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x)), params)
+    zeros = jax.tree.map(_zeros, params)
     return {"params": params, "sums": zeros, "examples": jnp.zeros((), int)}
 
   def update(state: Any, batch: Data) -> Any:
     batch = batch if isinstance(batch, dict) else {"x": batch, "y": None}
     now = closures.fixed(apply)
-    labels = _check_labels(now, params, batch, kind)
+    labels = _check_labels(now, params, batch, how)
     held = {"x": batch["x"]} | ({} if labels is None else {"y": labels})
     sizes = streams.shapes((params, held["x"]))
     most = _most(now, *sizes, kind, samples)
     for part in streams.chunks(held, most):
-      state = dict(
-        state,
-        **example_gradients.add_batch(state, part, number, now, kind, samples),
-      )
+      added = example_gradients.add_batch(state, part, number, now, how)
+      state = dict(state, **added)
     return state
 
   def value(state: Any) -> Params:
@@ -133,14 +148,27 @@ def fisher_fold(
   return Fold(init, update, value, merge)
 
 
-def _check_labels(apply: Apply, params: Params, batch: Data, kind: str) -> Any:
+def _zeros(x: Any) -> jax.Array:
+  dtype = jnp.result_type(x)
+  floats = jnp.issubdtype(dtype, jnp.floating)
+  return jnp.zeros(
+    jnp.shape(x), trees.accumulator(dtype) if floats else jnp.float32
+  )
+
+
+def _check_labels(
+  apply: Apply, params: Params, batch: Data, how: example_gradients.How
+) -> Any:
   """Return the labels where they are wanted, as whole numbers that fit."""
   shape = jax.eval_shape(apply, params, batch["x"]).shape
   if len(shape) < 2:
     raise ValueError(f"fisher: apply gave {shape}, expected [N, ..., classes]")
-  if kind != "empirical":
-    return None
   labels = batch.get("y")
+  if how.kind != "empirical":
+    whole = hasattr(labels, "dtype") and labels.dtype.kind in "iu"
+    # Of a label for each example every one counts: there is no padding.
+    fits = whole and len(shape) > 2 and labels.shape == shape[:-1]
+    return jnp.asarray(labels) if fits else None
   if labels is None:
     raise ValueError("fisher: kind='empirical' needs labels y, not given")
   labels = jnp.asarray(labels)
@@ -153,7 +181,9 @@ def _check_labels(apply: Apply, params: Params, batch: Data, kind: str) -> Any:
     )
   if trees.concrete(labels):
     values = np.asarray(labels)
-    bad = values[(values < 0) | (values >= shape[-1])]
+    bad = values[
+      ((values < 0) | (values >= shape[-1])) & (values != how.ignore)
+    ]
     if bad.size:
       raise ValueError(f"fisher: label {bad[0]}, expected 0 to {shape[-1] - 1}")
   return labels

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.jaxpr import graph, linear_maps
@@ -51,7 +50,7 @@ def seen(
   rows = []
 
   def visit(number: int, at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
-    rows.append((at, at.features(a).astype(jnp.float32)))
+    rows.append((at, trees.widened(at.features(a))))
     return b
 
   linear_maps.run(apply, params, x, maps, visit)

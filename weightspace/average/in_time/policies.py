@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import trees
+from weightspace.losses import logits
 
 
 def tilt(
@@ -67,7 +68,7 @@ def divergence(policy: jax.Array, reference: jax.Array) -> jax.Array:
       " expected one shape"
     )
   logs = jax.nn.log_softmax(policy)
-  return (jnp.exp(logs) * (logs - jax.nn.log_softmax(reference))).sum(-1)
+  return logits.expected(jnp.exp(logs), logs - jax.nn.log_softmax(reference))
 
 
 def regularised(
@@ -98,5 +99,6 @@ def regularised(
   """
   if trees.concrete(beta) and not beta >= 0:
     raise ValueError(f"regularised: beta is {beta}, expected 0 or more")
-  gain = jax.nn.softmax(policy) * jnp.broadcast_to(reward, policy.shape)
-  return gain.sum(-1) - beta * divergence(policy, reference)
+  reward = jnp.broadcast_to(reward, policy.shape)
+  gain = logits.expected(jax.nn.softmax(policy), reward)
+  return gain - beta * divergence(policy, reference)

@@ -72,7 +72,7 @@ def outputs(
   """Return what comes out of each map, [batch, tokens, out] in float32."""
 
   def read(at: Map, a: jax.Array, b: jax.Array) -> jax.Array:
-    return at.results(b).astype(jnp.float32)
+    return trees.widened(at.results(b))
 
   return seen(apply, params, x, maps, read)
 

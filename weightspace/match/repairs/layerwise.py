@@ -110,8 +110,7 @@ def _products(
   wanted = [chosen[key] for key in keys]
 
   def read(at: Any, a: jax.Array, b: jax.Array) -> Any:
-    wide = jnp.float32
-    return at.features(a).astype(wide), at.results(b).astype(wide)
+    return trees.widened((at.features(a), at.results(b)))
 
   total: Any = None
   for model, share in zip(models, shares):
@@ -120,7 +119,7 @@ def _products(
     total = scaled if total is None else jax.tree.map(jnp.add, total, scaled)
   leaves, multiply, result = trees.named(mean), "bti,btj->bij", []
   for at, (z, y) in zip(wanted, total):
-    start = layers.matrix(at, leaves[at.path]).astype(jnp.float32)
+    start = trees.widened(layers.matrix(at, leaves[at.path]))
     rest = y - jnp.matmul(z, start, precision=HIGHEST)
     square = jnp.einsum(multiply, z, z, precision=HIGHEST)
     result.append((square, jnp.einsum(multiply, z, rest, precision=HIGHEST)))

@@ -160,8 +160,7 @@ def _sums(apply: Apply, keys: Any, params: Params, x: Data) -> Any:
   chosen = {(at.leaf, at.taken): at for at in maps}
   found = layers.outputs(apply, params, x, [chosen[key] for key in keys])
   return [
-    (jnp.float32(y.shape[1]), y.sum(1), (y.astype(jnp.float32) ** 2).sum(1))
-    for y in found
+    (jnp.asarray(float(y.shape[1])), y.sum(1), (y**2).sum(1)) for y in found
   ]
 
 
@@ -197,7 +196,8 @@ def _repaired(
     if path == at.path:
       whole = layers.matrix(at, value)
       rows = scale.reshape(whole.shape[0], 1, -1)
-      wide = whole.astype(jnp.float32) * jnp.asarray(rows, jnp.float32)
+      wide = trees.widened(whole)
+      wide = wide * jnp.asarray(rows, wide.dtype)
       return layers.put(at, value, wide)
     if path == bias:
       offset = mean - scale * now[0].ravel()

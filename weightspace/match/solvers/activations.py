@@ -98,7 +98,7 @@ def _moments(
     flat = u.reshape(-1, u.shape[-1]), v.reshape(-1, v.shape[-1])
     product = jnp.matmul(flat[0], flat[1].T, precision=HIGHEST)
     sums = u.sum(-1), v.sum(-1), (u**2).sum(-1), (v**2).sum(-1)
-    count = jnp.float32(u.shape[-1])
+    count = jnp.asarray(u.shape[-1], u.dtype)
     result.append(Moments(count, *sums, product))
   return result
 

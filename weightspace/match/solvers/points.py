@@ -104,7 +104,7 @@ def watch(
     cuts = steps[point.number, point.part, point.first]
     y = weight_terms.view(weight_terms.Piece("", cuts, ()), jnp.asarray(value))
     # Units of other names are not aligned: their mean does not depend on it.
-    y = y.astype(jnp.float32).mean(point.pooled, keepdims=True)
+    y = trees.widened(y).mean(point.pooled, keepdims=True)
     front = jnp.moveaxis(y, point.first, range(len(point.first)))
     shape = front.shape[: len(point.first)]
     result.append(front.reshape(*shape, -1))

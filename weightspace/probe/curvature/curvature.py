@@ -19,17 +19,15 @@ linearised again in every product (`batch_size`), or of a stream (`streamed`).
 [5.0, 5.0]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from weightspace import closures, trees
-from weightspace.losses import objectives
-from weightspace.probe.curvature import operators, products
-from weightspace.probe.curvature.operators import Operator, Product
+from weightspace import closures
+from weightspace.losses import logits, objectives
+from weightspace.probe.curvature import building, products
+from weightspace.probe.curvature.operators import Operator
 from weightspace.probe.functions import outputs
 from weightspace.types import Apply, Data, Loss, Params
 
@@ -67,7 +65,8 @@ def hessian(
 
   Raises:
     ValueError: for a loss that is neither a number nor [N], NaN parameters, a
-      `only` or `mask` that does not fit.
+      `only` or `mask` that does not fit; with `batch_size`, for a loss of one
+      number that is not the mean over its examples.
 
   >>> product = hessian(lambda w, a: w @ a @ w, jnp.zeros(2), jnp.eye(2))
   >>> product(jnp.array([1.0, 2.0])).tolist()
@@ -77,7 +76,7 @@ def hessian(
   """
   where = dict(only=only, mask=mask, batch_size=batch_size, weights=weights)
   made = products.Hessian(loss)
-  return _build(made, "hessian", loss, params, data, **where)
+  return building.build(made, "hessian", loss, params, data, **where)
 
 
 def ggn(
@@ -128,7 +127,7 @@ def ggn(
   else:
     outputs.split(loss, params, data)  # refuses before work is spent
   made = products.Ggn(loss, apply)
-  return _build(made, "ggn", whole, params, data, **where)
+  return building.build(made, "ggn", whole, params, data, **where)
 
 
 def fisher(
@@ -136,6 +135,9 @@ def fisher(
   params: Params,
   data: Data,
   likelihood: str = "categorical",
+  *,
+  tokens: str = "mean",
+  ignore: int = logits.IGNORE,
   **where: Any,
 ) -> Operator:
   """Return the exact Fisher matrix: labels as the model itself would draw.
@@ -143,9 +145,13 @@ def fisher(
   Args:
     apply: `apply(params, x) -> outputs` [N, ..., C].
     params: one model.
-    data: {"x": [N, ...]}; "y" is not looked at.
+    data: {"x": [N, ...]}; "y" [N, T], where there is one, says which tokens of
+      a sequence count.
     likelihood: "categorical" (outputs are logits) or "gaussian" (unit
       variance).
+    tokens: "mean" over the tokens of a sequence, as `ggn` of a cross-entropy
+      and `statistics.fisher` have, or their "sum".
+    ignore: the label of a token that does not count.
     **where: only, mask, batch_size and weights of `hessian`.
 
   Raises:
@@ -163,12 +169,15 @@ def fisher(
       f"likelihood: {likelihood!r}, expected 'categorical' or 'gaussian'"
     )
 
+  if tokens not in ("mean", "sum"):
+    raise ValueError(f"tokens: {tokens!r}, expected 'mean' or 'sum'")
+
   def each(params: Params, data: Data) -> jax.Array:
     z = apply(params, data["x"])
-    return z.reshape(len(z), -1).sum(1).astype(jnp.float32)
+    return z.reshape(len(z), -1).sum(1)
 
-  made = products.Fisher(apply, likelihood)
-  return _build(made, "fisher", each, params, data, **where)
+  made = products.Fisher(apply, likelihood, tokens, ignore)
+  return building.build(made, "fisher", each, params, data, **where)
 
 
 def empirical_fisher(
@@ -200,56 +209,4 @@ def empirical_fisher(
   if count is None:
     raise ValueError("empirical_fisher: needs a loss that returns [N]")
   made = products.Empirical(loss)
-  return _build(made, "empirical_fisher", loss, params, data, **where)
-
-
-def _build(
-  open_: Callable[..., Product],
-  what: str,
-  loss: Loss,
-  params: Params,
-  data: Data,
-  *,
-  only: Sequence[str] | None = None,
-  mask: Params | None = None,
-  batch_size: int | None = None,
-  weights: Any = None,
-) -> Operator:
-  """Check all that an operator is made of, cut the data, and return it."""
-  trees.check_finite(params, what)
-  loss = closures.fixed(loss)
-  count = objectives.examples(loss, params, data, what)
-  share = np.ones(count or 1, np.float32) / (count or 1)
-  if weights is not None:
-    own = objectives.check_weights(weights, count, what)
-    share = np.asarray(own / own.sum())
-  part, kept = operators.select(params, only, mask, what)
-  if batch_size is None:
-    given = jax.tree.map(lambda x: jnp.asarray(x)[None], (data, share))
-  else:
-    given = _blocks(data, share, count, batch_size, what)
-  return Operator(params, given, kept, open_, part, symmetric=True)
-
-
-def _blocks(
-  data: Data, share: np.ndarray, count: int | None, size: int, what: str
-) -> tuple[Data, jax.Array]:
-  """Return data [K, B, ...] and weights [K, B], the last block filled up."""
-  lengths = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
-  total = count or (next(iter(lengths)) or (0,))[0] if lengths else 0
-  if len(lengths) != 1 or not 1 <= size <= total:
-    raise ValueError(
-      f"{what}: batch_size is {size} for data with leading axes"
-      f" {sorted(lengths)}, expected 1 to N of [N, ...]"
-    )
-  if count is None and total % size:
-    raise ValueError(
-      f"{what}: batches of {size} of {total} examples are not equal, expected a"
-      " loss that returns [N]"
-    )
-  index = np.arange(-(-total // size) * size).reshape(-1, size)
-  spread = share if count else np.full(total, 1 / total, np.float32)
-  at = np.minimum(index, total - 1)
-  weights = np.where(index < total, spread[at], np.float32(0))
-  blocks = jax.tree.map(lambda x: jnp.asarray(x)[at], data)
-  return blocks, jnp.asarray(weights)
+  return building.build(made, "empirical_fisher", loss, params, data, **where)

@@ -92,7 +92,7 @@ def _norms(
     for n, x in zip(chosen, free):
       whole[n] = x
     value = loss(jax.tree.unflatten(structure, whole), block)
-    return jnp.mean(value.astype(jnp.float32))
+    return jnp.mean(value.astype(jnp.promote_types(value.dtype, jnp.float32)))
 
   free = [jnp.asarray(leaves[n]) for n in chosen]
   mean = jax.grad(of)(free, data)

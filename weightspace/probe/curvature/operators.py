@@ -203,7 +203,7 @@ def select(
   if all(one.all() for one in kept.values()):
     return part, None
   flat = np.concatenate([one.ravel() for one in kept.values()])
-  return part, jnp.asarray(flat, jnp.float32)
+  return part, jnp.asarray(flat, float)
 
 
 def _begins(name: str, start: str) -> bool:

@@ -14,7 +14,6 @@ since the residuals of all would not fit.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from weightspace.jaxpr.convolutions import canonical
+from weightspace.losses import logits
 from weightspace.probe.curvature.operators import Free, Part, Product
 from weightspace.probe.functions import outputs
 from weightspace.types import Apply, Data, Loss, Params
@@ -53,6 +53,7 @@ def _weighted(values: jax.Array, weights: jax.Array) -> jax.Array:
   """Return sum w l of losses [B], or w l of one number, weights made to fit."""
   values = jnp.asarray(values)
   values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+  weights = weights.astype(values.dtype)
   if values.ndim == 0:
     return values * weights.sum()
   return (weights * jnp.where(weights > 0, values, 0.0)).sum()
@@ -108,19 +109,20 @@ class Fisher:
 
   apply: Apply
   likelihood: str
+  tokens: str  # of a sequence: the "mean" over those that count, or the "sum"
+  ignore: int  # the label of a token that does not
 
   def __call__(self, part: Part, params: Params, given: Any) -> Product:
     free = part.take(params)
 
     def open_block(block: Data, weights: jax.Array) -> Any:
-      def logits(free: Free) -> jax.Array:
-        z = jnp.asarray(self.apply(part.put(params, free), block["x"]))
-        return z.astype(jnp.promote_types(z.dtype, jnp.float32))
+      def head(free: Free) -> jax.Array:
+        z = self.apply(part.put(params, free), block["x"])
+        return logits.wide(jnp.asarray(z))
 
-      z, push = jax.linearize(logits, free)
+      z, push = jax.linearize(head, free)
       pull = jax.linear_transpose(push, free)
-      places = math.prod(z.shape[1:-1])  # of a sequence: their mean
-      share = weights.reshape(-1, *(1 for _ in z.shape[1:])) / places
+      share = self._shares(z, block.get("y"), weights)
       p = jax.nn.softmax(z)
 
       def bend(u: jax.Array) -> jax.Array:
@@ -132,6 +134,17 @@ class Fisher:
       return lambda tangent: pull(bend(push(tangent)))[0]
 
     return _over_blocks(part, given, open_block)
+
+  def _shares(self, z: jax.Array, y: Any, weights: jax.Array) -> jax.Array:
+    """Return the weight of each place of the outputs, [B, ..., 1]."""
+    lead = weights.astype(z.dtype).reshape(-1, *(1 for _ in z.shape[1:-1]))
+    kept = logits.labelled(z, y, self.ignore) if z.ndim > 2 else None
+    if kept is None:
+      kept = jnp.ones(z.shape[:-1], bool)
+    axes = tuple(range(1, kept.ndim))
+    count = jnp.maximum(kept.sum(axes, keepdims=True), 1)
+    share = jnp.where(kept, lead, 0.0)
+    return (share / count if self.tokens == "mean" else share)[..., None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,10 +159,14 @@ class Empirical:
     def open_block(block: Data, weights: jax.Array) -> Any:
       def each(free: Free) -> jax.Array:
         values = self.loss(part.put(params, free), block)
-        return jnp.where(weights > 0, values.astype(jnp.float32), 0.0)
+        wide = jnp.promote_types(values.dtype, jnp.float32)
+        return jnp.where(weights > 0, values.astype(wide), 0.0)
 
-      _, push = jax.linearize(each, free)
-      pull = jax.linear_transpose(push, free)
-      return lambda tangent: pull(weights * push(tangent))[0]
+      found, push = jax.linearize(each, free)
+      pull, share = (
+        jax.linear_transpose(push, free),
+        weights.astype(found.dtype),
+      )
+      return lambda tangent: pull(share * push(tangent))[0]
 
     return _over_blocks(part, given, open_block)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from weightspace import trees
 from weightspace.probe.curvature import matrices
 from weightspace.probe.curvature.operators import Operator
 from weightspace.types import Key
@@ -40,7 +41,8 @@ def trace(
     number, infinite for one probe.  Of hutch++ only the random part has one.
 
   Raises:
-    ValueError: for an unknown method or too few probes (1; hutch++ 3).
+    ValueError: for an unknown method, too few probes (1; hutch++ 3), or
+      products that are not finite.
 
   >>> matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])
   >>> value, error = trace(matrix, jax.random.key(0), 6, method="hutch++")
@@ -61,7 +63,11 @@ def trace(
   whole = _hutchinson if method == "hutchinson" else _hutch
   if not operator.on_host:
     whole = functools.partial(_compiled, whole)
-  return whole(operator, key, probes)
+  found = whole(operator, key, probes)
+  # One probe has no error, which is infinite.
+  if trees.concrete(found) and not bool(jnp.isfinite(found[0])):
+    raise ValueError("trace: a product of the operator is not finite")
+  return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import scales, trees
+from weightspace.losses import logits
 from weightspace.types import Params
 
 
@@ -37,14 +38,24 @@ def js_divergence(a: Any, b: Any) -> jax.Array:
 
   KL(p|m)/2 + KL(q|m)/2 with m = (p + q)/2: from 0 to log 2.
 
+  Args:
+    a: logits [N, ..., C]; -inf for a class that is masked out.
+    b: logits of the other model.
+
+  Raises:
+    ValueError: for logits of different shapes.
+
   >>> js_divergence(jnp.array([[99.0, 0.0]]), jnp.array([[0.0, 99.0]])).round(4)
   Array(0.6931, dtype=float32)
 
   Lin 1991, https://doi.org/10.1109/18.61115.
   """
-  logs = [jax.nn.log_softmax(jnp.asarray(z, jnp.float32)) for z in (a, b)]
+  a, b = jnp.asarray(a), jnp.asarray(b)
+  if a.shape != b.shape:
+    raise ValueError(f"js_divergence: {a.shape} and {b.shape}, expected equal")
+  logs = [jax.nn.log_softmax(logits.wide(z)) for z in (a, b)]
   middle = jnp.logaddexp(*logs) - jnp.log(2.0)
-  each = [(jnp.exp(p) * (p - middle)).sum(-1) for p in logs]
+  each = [logits.expected(jnp.exp(p), p - middle) for p in logs]
   return (each[0] + each[1]).mean() / 2
 
 

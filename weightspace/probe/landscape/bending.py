@@ -106,7 +106,7 @@ def step(
     value = objectives.mean(made.loss, point, data)
     if made.weight_decay:
       squares = [
-        (x.astype(jnp.float32) ** 2).sum()
+        (trees.widened(x) ** 2).sum()
         for n, x in enumerate(jax.tree.leaves(point))
         if n in chosen
       ]

@@ -187,7 +187,7 @@ def _check(
   count = trees.size(a)
   one = jax.tree.map(lambda x: jnp.asarray(x)[0], a)
   objectives.inexact_leaves(one, "fit_curve")
-  objectives.examples(loss, one, data, "fit_curve")
+  number = objectives.examples(loss, one, data, "fit_curve")
   if batch_size is not None:
     lengths = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
     total = min((x[0] for x in lengths if x), default=0)
@@ -196,4 +196,6 @@ def _check(
         f"fit_curve: batch_size is {batch_size} for data with leading axes"
         f" {sorted(lengths)}, expected 1 to N of [N, ...]"
       )
+    if number is None:
+      objectives.check_mean(loss, one, data, "fit_curve", batch_size)
   return count

@@ -125,7 +125,7 @@ def _sums(
   """Return sums over a batch by class: loss, errors, examples, [3, C]."""
   x, y = batch["x"], jnp.asarray(batch["y"])
   logits = apply(params, x) if stats is None else apply(params, x, stats)
-  weights = jnp.asarray(batch.get("weight", jnp.ones(len(y))), jnp.float32)
+  weights = jnp.asarray(batch.get("weight", jnp.ones(len(y))), float)
   wrong = 1.0 - losses.accuracy(logits, y)
   each = jnp.stack([losses.cross_entropy(logits, y), wrong, jnp.ones(len(y))])
   kept = jnp.where(weights[None] > 0, each * weights[None], 0.0)

@@ -114,7 +114,7 @@ def _check(
   """Return the Stack, coefficient rows [U V, 3], and (U, V)."""
   known = trees.concrete((us, vs))
   xp: Any = np if known else jnp
-  places = [xp.asarray(x, np.float32) for x in (us, vs)]
+  places = [xp.asarray(x, float) for x in (us, vs)]
   for name, values in zip(("us", "vs"), places):
     finite = not known or np.isfinite(values).all()
     if values.ndim != 1 or not len(values) or not finite:
@@ -137,7 +137,7 @@ def _check(
       )
   objectives.examples(loss, origin, data, "surface")
   grid = xp.stack(xp.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2)
-  rows = xp.concatenate([xp.ones((len(grid), 1), np.float32), grid], 1)
+  rows = xp.concatenate([xp.ones((len(grid), 1)), grid], 1)
   return planes.span(origin, u, v), rows, (len(places[0]), len(places[1]))
 
 

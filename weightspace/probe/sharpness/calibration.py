@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from weightspace import losses
+from weightspace.losses.logits import wide
 from weightspace.types import Apply, Data, Loss, Params
 
 STEPS = 40
+LOWEST = -1e30  # in place of logits of -inf
 WIDEST = 10.0  # log inverse temperatures are searched in [-10, 10]
 
 
@@ -39,6 +41,9 @@ def temperature(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Guo et al. 2017, https://arxiv.org/abs/1706.04599.
   """
+
+  # Classes that are masked out: any number so low, but one with a gradient.
+  logits = jnp.where(jnp.isneginf(logits), LOWEST, logits)
 
   @jax.grad
   def slope(log_b: jax.Array) -> jax.Array:
@@ -74,7 +79,7 @@ def calibrated(apply: Apply) -> Loss:
   """
 
   def loss(params: Params, data: Data) -> jax.Array:
-    logits = jnp.asarray(apply(params, data["x"]), jnp.float32)
+    logits = wide(jnp.asarray(apply(params, data["x"])))
     best = temperature(logits, data["y"])
     return losses.cross_entropy(logits / best, data["y"]).mean()
 

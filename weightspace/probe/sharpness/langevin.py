@@ -37,7 +37,8 @@ class LearningCoefficient(NamedTuple):
   losses: np.ndarray  # [C, draws], L(w) - L(w*) of kept draws
   rhat: float  # near 1 where chains agree
   drift: float  # rise of the loss over the draws, in its deviations
-  healthy: bool  # finite, R-hat < 1.1, little drift, not negative
+  # Of several chains and draws: finite, R-hat < 1.1, no drift, not negative.
+  healthy: bool
 
 
 def learning_coefficient(
@@ -73,10 +74,12 @@ def learning_coefficient(
     temperature: 1 / beta; by default log N.
 
   Returns:
-    LearningCoefficient; a chain that diverged makes it NaN and not healthy.
+    LearningCoefficient; a chain that diverged makes it NaN and not healthy.  So
+    does a single chain or draw, which nothing can be compared with.
 
   Raises:
-    ValueError: for numbers out of range, or data without an example axis.
+    ValueError: for numbers out of range, data without an example axis, or a
+      loss of one number that is not the mean over examples.
 
   >>> found = learning_coefficient(lambda w, x: 0.0 * w * x, jnp.ones(()),
   ...   jnp.ones(9), jax.random.key(0), draws=5)
@@ -96,17 +99,20 @@ def learning_coefficient(
       " expected [N, ...]"
     )
   (count,) = lengths.pop()
-  numbers = {"chains": chains, "draws": draws, "step_size": step_size}
-  for name, number in numbers.items():
-    if not number > 0:
-      raise ValueError(
-        f"learning_coefficient: {name} is {number}, expected > 0"
-      )
+  warmth = math.log(max(count, 2)) if temperature is None else temperature
+  what = "learning_coefficient"
+  sharpness.check_numbers(
+    what,
+    above={"step_size": step_size, "temperature": warmth},
+    least={"localization": localization},
+    whole={"chains": (chains, 1), "draws": (draws, 1), "burn_in": (burn_in, 0)},
+  )
   if batch_size is not None and not 1 <= batch_size <= count:
     raise ValueError(
-      f"learning_coefficient: batch_size is {batch_size}, expected 1 to {count}"
+      f"{what}: batch_size is {batch_size}, expected 1 to {count}"
     )
-  warmth = math.log(max(count, 2)) if temperature is None else temperature
+  if objectives.examples(loss, params, data, what) is None:
+    objectives.check_mean(loss, params, data, what, batch_size)
   scale = count / warmth
   keys = jax.random.split(key, chains)
   settings = step_size, scale, localization
@@ -126,15 +132,16 @@ def _judge(losses: np.ndarray, scale: float) -> LearningCoefficient:
   error = each.std(ddof=1) / math.sqrt(count) if count > 1 else math.inf
   within = losses.var(1, ddof=1).mean() if draws > 1 else math.nan
   between = losses.mean(1).var(ddof=1) if count > 1 else 0.0
-  rhat = 1.0
-  if within > 0:
+  rhat = 1.0 if count > 1 and draws > 1 else math.nan
+  if within > 0 and count > 1:
     rhat = math.sqrt((draws - 1) / draws + between / within)
   places = np.linspace(-0.5, 0.5, draws)
   slope = (losses.mean(0) @ places) / max(places @ places, 1e-12)
   spread = math.sqrt(within) if within > 0 else 1.0
   value, drift = float(each.mean()), float(slope / spread)
   finite = math.isfinite(value)
-  healthy = finite and rhat < 1.1 and abs(drift) < 0.5
+  compared = count > 1 and draws > 1
+  healthy = compared and finite and rhat < 1.1 and abs(drift) < 0.5
   return LearningCoefficient(
     value,
     float(error),

@@ -50,7 +50,8 @@ def radial_losses(
   Ours, in place of a volume, whose estimate one direction dominates.
   """
   loss, part, params = sharpness.opened(loss, params, data, "radial_losses")
-  radii = jnp.asarray(radii, jnp.float32)
+  radii = jnp.asarray(radii, float)
+  sharpness.check_numbers("radial_losses", finite={"radii": radii})
   if radii.ndim != 1 or directions < 1:
     raise ValueError(
       f"radial_losses: radii {radii.shape} and {directions} directions,"

@@ -18,10 +18,12 @@ Array(0.0051, dtype=float32)
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from weightspace import closures, trees
 from weightspace.losses import objectives
@@ -52,6 +54,44 @@ def check_rho(rho: float, what: str, name: str = "rho") -> None:
     return
   if not (math.isfinite(rho) and rho > 0):
     raise ValueError(f"{what}: {name} is {rho}, expected above 0")
+
+
+def check_numbers(
+  what: str,
+  *,
+  above: Mapping[str, Any] | None = None,
+  least: Mapping[str, Any] | None = None,
+  whole: Mapping[str, tuple[Any, int]] | None = None,
+  finite: Mapping[str, Any] | None = None,
+) -> None:
+  """Raise a ValueError for the first setting that is out of its range.
+
+  Args:
+    what: for errors.
+    above: {name: number}, above 0.
+    least: {name: number}, 0 or more.
+    whole: {name: (number, least)}, whole numbers.
+    finite: {name: numbers}, of any sign.
+
+  >>> check_numbers("probe", whole={"draws": (0, 1)})
+  Traceback (most recent call last):
+  ...
+  ValueError: probe: draws is 0, expected a whole number, at least 1
+  """
+  for name, number in (above or {}).items():
+    check_rho(number, what, name)
+  for name, number in (least or {}).items():
+    if not isinstance(number, jax.core.Tracer):
+      if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{what}: {name} is {number}, expected 0 or more")
+  for name, (number, low) in (whole or {}).items():
+    if not isinstance(number, int | np.integer) or number < low:
+      raise ValueError(
+        f"{what}: {name} is {number}, expected a whole number, at least {low}"
+      )
+  for name, numbers in (finite or {}).items():
+    if trees.concrete(numbers) and not np.isfinite(numbers).all():
+      raise ValueError(f"{what}: {name} are {numbers}, expected finite numbers")
 
 
 def average_sharpness(
@@ -177,6 +217,7 @@ def sam_sharpness(
   """
   loss, part, params = opened(loss, params, data, "sam_sharpness")
   check_rho(rho, "sam_sharpness")
+  check_numbers("sam_sharpness", least={"eta": eta})
   if scaled not in ("all", "matrices"):
     raise ValueError(f"scaled: {scaled!r}, expected 'all' or 'matrices'")
   flags = adaptive, scaled == "matrices"
