@@ -117,7 +117,12 @@ def check_same(like: Params, tree: Params, what: str) -> None:
   for path, leaf in wanted.items():
     if path not in got:
       raise ValueError(f"{what}: {path!r} is missing")
-    kinds = _kind(leaf), _kind(got[path])
+    try:
+      kinds = _kind(leaf), _kind(got[path])
+    except TypeError:
+      check_arrays(like, what)
+      check_arrays(tree, what)
+      raise
     if kinds[0] != kinds[1]:
       expected, found = (f"{shape} {dtype}" for shape, dtype in kinds)
       raise ValueError(f"{what}: {path!r} is {found}, expected {expected}")
@@ -183,12 +188,37 @@ def _stacked(what: str, *leaves: Any) -> jax.Array:
   return jnp.stack([jnp.asarray(leaf) for leaf in leaves])
 
 
+def check_arrays(tree: Params, what: str) -> None:
+  """Raise a ValueError at the first leaf that is no array, such as a function.
+
+  >>> check_arrays({"act": lambda x: x}, "stack")
+  Traceback (most recent call last):
+  ...
+  ValueError: stack: 'act' is a function, expected an array ...
+  """
+  for path, leaf in named(tree).items():
+    try:
+      _kind(leaf)
+    except (TypeError, ValueError):
+      raise ValueError(
+        f"{what}: {path!r} is a {type(leaf).__name__}, expected an array"
+        " (functions and settings among the leaves are taken out first, as"
+        " equinox.partition(model, equinox.is_array) does, and put back inside"
+        " the loss)"
+      ) from None
+
+
 def check_finite(tree: Params, what: str, stacked: bool = False) -> None:
   """Raise a ValueError at the first NaN; pass over traced values.
 
   With `stacked`, the error also names the model on the leading axis.
   """
-  floats = {p: leaf for p, leaf in named(tree).items() if inexact(leaf)}
+  leaves = named(tree)
+  try:
+    floats = {path: leaf for path, leaf in leaves.items() if inexact(leaf)}
+  except TypeError:  # what is no array is named, at no cost to arrays
+    check_arrays(tree, what)
+    raise
   if not floats or not concrete(tree):
     return
   for path, bad in zip(floats, any_nan(list(floats.values()))):

@@ -30,10 +30,13 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from safetensors import safe_open
 
+from weightspace import trees
 from weightspace.checkpoints import (
   orbax_trees,
   places,
@@ -108,16 +111,23 @@ def save(
       _remove(aside)
 
 
-def restore(path: PathLike) -> Params:
+def restore(path: PathLike, like: Params | None = None) -> Params:
   """Read the tree that `save` wrote, or another tool's checkpoint.
 
   A file without our record comes back as nested dicts, split at `/`.
 
+  Args:
+    path: of the checkpoint.
+    like: a tree of the structure that is wanted, of arrays or their shapes: the
+      state of a fold or of an optimiser comes back as what it was, and is gone
+      on with.
+
   Returns:
-    The tree, with NumPy arrays as leaves.
+    The tree, with NumPy arrays as leaves; with `like`, JAX's where it has them.
 
   Raises:
-    ValueError: naming a path that is missing, truncated or foreign.
+    ValueError: naming a path that is missing, truncated or foreign, or the
+      first leaf that is not as in `like`.
 
   >>> import tempfile
   >>> path = f"{tempfile.mkdtemp()}/model"
@@ -125,7 +135,30 @@ def restore(path: PathLike) -> Params:
   >>> restore(path)["layers"][1].sum().item()
   3.0
   """
-  return _guard(path, _read)
+  tree = _guard(path, _read)
+  return tree if like is None else _as(like, tree, os.fspath(path))
+
+
+def _as(like: Params, tree: Params, path: str) -> Params:
+  """Return the leaves of a tree in the structure of another, checked."""
+  wanted, found = trees.named(like), trees.named(tree)
+  for name, leaf in wanted.items():
+    kinds = [
+      None if x is None else f"{np.shape(x)} {jnp.result_type(x)}"
+      for x in (leaf, found.get(name))
+    ]
+    if kinds[0] != kinds[1]:
+      raise ValueError(
+        f"{path!r}: {name!r} is {kinds[1] or 'missing'}, expected {kinds[0]}"
+      )
+  more = sorted(found.keys() - wanted.keys())
+  if more:
+    raise ValueError(f"{path!r}: {more[0]!r} is unexpected")
+  leaves = [
+    jnp.asarray(found[name]) if isinstance(x, jax.Array) else found[name]
+    for name, x in wanted.items()
+  ]
+  return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def member(path: PathLike) -> Member | None:

@@ -49,7 +49,7 @@ def describe(tree: Params) -> tuple[Any, dict[str, Any]]:
   >>> describe({"a": {"b": 1.5}})
   ({'dict': {'a': {'dict': {'b': 'array'}}}}, {'a/b': array(1.5)})
   """
-  if type(tree) not in CONTAINERS and not _is_computed(tree):
+  if _is_leaf(tree) and not _is_computed(tree):
     name = type(tree).__name__
     raise ValueError(f"tree: a {name}, expected a dict, list or tuple")
   arrays: dict[str, Any] = {}
@@ -60,17 +60,34 @@ def _describe(path: str, node: Any, arrays: dict[str, Any]) -> Any:
   kind = type(node)
   if _is_computed(node):
     return _describe_computed(path, node, arrays)
-  if kind not in CONTAINERS:
+  if _is_leaf(node):
     return _describe_leaf(path, node, arrays)
+  if kind not in CONTAINERS:  # a state of a fold, or of an optimiser
+    node, kind = _fields(node), dict
   below = {}
   for key, child in node.items() if kind is dict else enumerate(node):
-    if kind is dict and (type(key) is not str or not key or "/" in key):
-      raise ValueError(
-        f"tree: key {key!r} under {path!r}, expected a string without '/'"
-      )
+    if kind is dict and (type(key) is not str or not key):
+      raise ValueError(f"tree: key {key!r} under {path!r}, expected a string")
     name = f"{path}/{key}" if path else str(key)
     below[key] = _describe(name, child, arrays)
   return {kind.__name__: below if kind is dict else list(below.values())}
+
+
+def _is_leaf(node: Any) -> bool:
+  if type(node) in CONTAINERS:
+    return False
+  return node is None or jax.tree_util.all_leaves([node])
+
+
+def _fields(node: Any) -> dict[str, Any]:
+  """Return what a registered node holds, by the names that JAX gives."""
+  below = jax.tree_util.tree_flatten_with_path(
+    node, is_leaf=lambda child: child is not node
+  )[0]
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): child
+    for path, child in below
+  }
 
 
 def _is_computed(node: Any) -> bool:
@@ -110,6 +127,8 @@ def _describe_leaf(path: str, node: Any, arrays: dict[str, Any]) -> str:
     if form != "array":
       raise ValueError(f"tree: {path!r} holds no keys, expected at least one")
     return " ".join(["empty", str(leaf.dtype), *map(str, leaf.shape)])
+  if path in arrays:
+    raise ValueError(f"tree: two leaves at {path!r}, expected distinct paths")
   arrays[path] = leaf
   return form
 
@@ -131,6 +150,8 @@ def check(arrays: dict[str, Any], flat: bool) -> None:
     if flat and path == "__metadata__":
       raise ValueError(f"tree: {path!r} is reserved by safetensors")
     # Orbax joins keys by dots, and would write both to one place.
+    if not flat and "" in path.split("/"):
+      raise ValueError(f"tree: {path!r} has an empty part, unknown to Orbax")
     other = seen.setdefault(path.replace("/", "."), path)
     if other != path and not flat:
       raise ValueError(
@@ -149,7 +170,7 @@ def rebuild(form: Any, tree: Any, path: str = "") -> Params:
     return _rebuild_leaf(form, tree, path)
   parts = {}
   for key, child in _children(form):
-    inner = tree.get(str(key)) if isinstance(tree, dict) else None
+    inner = _below(tree, str(key))
     parts[key] = rebuild(child, inner, f"{path}/{key}" if path else str(key))
   ((kind, below),) = form.items()
   if kind == "computed":
@@ -159,6 +180,13 @@ def rebuild(form: Any, tree: Any, path: str = "") -> Params:
   if kind == "dict":
     return parts
   return tuple(parts.values()) if kind == "tuple" else list(parts.values())
+
+
+def _below(tree: Any, key: str) -> Any:
+  """Return what lies at a key, which may hold `/`, in nested dicts."""
+  for part in key.split("/"):
+    tree = tree.get(part) if isinstance(tree, dict) else None
+  return tree
 
 
 def _children(form: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -35,12 +35,15 @@ class Axes(NamedTuple):
 
   `tree` has the structure of the parameters, a pattern at each leaf; `sizes`
   the number of units of each name; `pins` says what fixed an axis, by
-  "path:axis", or by name where fixed blocks hold units of their own.
+  "path:axis", or by name where fixed blocks hold units of their own;
+  `statistics` are the paths of the running statistics of norms, which move but
+  are never scored: None where no program was read, and names tell.
   """
 
   tree: Any
   sizes: dict[str, int]
   pins: dict[str, str]
+  statistics: tuple[str, ...] | None = None
 
   def __str__(self) -> str:
     patterns = trees.named(self.tree)
@@ -152,6 +155,8 @@ def to_json(axes: Axes, perm: Perm | None = None) -> str:
     "sizes": axes.sizes,
     "pins": axes.pins,
   }
+  if axes.statistics is not None:
+    plain["statistics"] = list(axes.statistics)
   if perm is not None:
     plain["perm"] = {name: np.asarray(p).tolist() for name, p in perm.items()}
   return json.dumps(plain)  # the order of names is that of matching
@@ -187,4 +192,7 @@ def from_json(text: str, params: Params) -> tuple[Axes, Perm | None]:
   perm = plain.get("perm")
   if perm is not None:
     perm = {name: np.asarray(p, np.int64) for name, p in perm.items()}
-  return Axes(tree, plain["sizes"], plain["pins"]), perm
+  own = plain.get("statistics")
+  return Axes(
+    tree, plain["sizes"], plain["pins"], own if own is None else tuple(own)
+  ), perm

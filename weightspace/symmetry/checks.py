@@ -20,12 +20,17 @@ STATISTICS = ("batch_stats", "stats", "moments", "mean_ema", "var_ema")
 MOMENTS = ("mean", "var", "running_mean", "running_var")  # leaves of BatchNorm
 
 
-def is_statistic(path: str) -> bool:
+def is_statistic(path: str, axes: Axes | None = None) -> bool:
   """Tell whether a leaf holds BatchNorm statistics: moved, but never scored.
+
+  Axes that were read off a program know them; by names alone those of flax,
+  haiku and PyTorch are known.
 
   >>> is_statistic("batch_stats/norm/mean"), is_statistic("norm/scale")
   (True, False)
   """
+  if axes is not None and axes.statistics is not None:
+    return path in axes.statistics
   parts = path.split("/")
   return parts[-1] in MOMENTS or any(part in STATISTICS for part in parts)
 
@@ -206,16 +211,34 @@ def check_models(axes: Axes, what: str, *models: Params) -> None:
     check_finite(model, f"{what}: {name}")
 
 
-def check_batch(x: Any, what: str, batch_size: int | None = None) -> int:
+def check_batch(
+  x: Any, what: str, batch_size: int | None = None, *, graphs: bool = False
+) -> int:
   """Return N of inputs [N, ...].
 
+  Args:
+    x: a tree of arrays.
+    what: for errors.
+    batch_size: how many are taken at a time.
+    graphs: inputs without one axis N (the nodes and edges of a graph, a mask
+      that all share, a number) are one batch, of as many as the first has.
+
   Raises:
-    ValueError: where there are none, or one is not finite.
+    ValueError: where there are none, one is not finite, or inputs that are one
+      batch are to be cut.
   """
   leaves = trees.named(x)
   counts = {
     np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves.values()
   }
+  if graphs and len(counts) > 1 and max(counts):
+    if batch_size is not None:
+      raise ValueError(
+        f"{what}: batch_size is {batch_size} for inputs of {sorted(counts)}"
+        " rows, which have no axis in common: expected None, all at once"
+      )
+    check_finite(x, f"{what}: inputs")
+    return max(counts)
   if len(counts) != 1 or not min(counts):
     raise ValueError(
       f"{what}: inputs of {sorted(counts)} examples, expected one number, at"

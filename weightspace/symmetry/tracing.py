@@ -25,7 +25,13 @@ import jax.numpy as jnp
 
 from weightspace import trees
 from weightspace.jaxpr import graph
-from weightspace.symmetry import naming, terms, values
+from weightspace.symmetry import (
+  checks,
+  naming,
+  running_statistics,
+  terms,
+  values,
+)
 from weightspace.symmetry import walk as walking
 from weightspace.symmetry.axes import Axes
 from weightspace.symmetry.values import Walk
@@ -65,6 +71,7 @@ def trace_axes(apply: Callable[..., Any], params: Params, *inputs: Any) -> Axes:
   Ainsworth et al. 2023, "Git Re-Basin", https://arxiv.org/abs/2209.04836, where
   the symmetries are written by hand; reading them off the jaxpr is ours.
   """
+  trees.check_arrays(params, "trace_axes: params")
   return analyse(apply, params, *inputs).axes
 
 
@@ -95,7 +102,21 @@ def analyse(apply: Callable[..., Any], params: Params, *inputs: Any) -> Traced:
   names = naming.names(walk, trees.names(params), resolved, parents)
   tree, pins = naming.patterns(walk, params, resolved, names)
   sizes = {name: walk.forest.sizes[atom] for atom, name in names.items()}
-  return Traced(walk, program, names, joined, Axes(tree, sizes, pins))
+  statistics = _statistics(program, trees.names(params), used)
+  axes = Axes(tree, sizes, pins, statistics)
+  return Traced(walk, program, names, joined, axes)
+
+
+def _statistics(
+  program: graph.Program, paths: list[str], used: set[graph.Ref]
+) -> tuple[str, ...]:
+  """Return the statistics of norms; of what is not read, names tell."""
+  found = running_statistics.find(program, len(paths))
+  return tuple(
+    path
+    for number, (path, ref) in enumerate(zip(paths, program.inputs))
+    if number in found or (ref not in used and checks.is_statistic(path))
+  )
 
 
 def words(traced: Traced, dims: Any) -> tuple[Any, ...]:

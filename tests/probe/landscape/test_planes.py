@@ -248,3 +248,67 @@ def test_bad_trajectories_are_refused():
   middle = jax.tree.map(lambda a, b: (a + b) / 2, A, B)
   with pytest.raises(ValueError, match="lie on a line"):
     probe.trajectory([A, middle, B])
+
+
+def torch_like(p, x):
+  h = p["embed"]["weight"][x]
+  h = h * p["norm"]["weight"][None, None] + p["norm"]["offset"][0]
+  h = jnp.tanh(h @ p["fc"]["weight"].T + p["fc"]["bias"])
+  return jnp.einsum("bti,oi->bto", h, p["head"]["weight"])
+
+
+TORCH = {
+  "embed": {"weight": jnp.ones((7, 3)) * jnp.arange(1.0, 8.0)[:, None]},
+  "norm": {"weight": jnp.ones(3), "offset": jnp.ones((1, 1, 3))},
+  "fc": {"weight": jnp.arange(1.0, 13.0).reshape(4, 3), "bias": jnp.ones(4)},
+  "head": {"weight": jnp.ones((2, 4))},
+}
+
+
+def test_filters_are_read_off_the_program():
+  x = jnp.zeros((2, 5), int)
+  with jax.numpy_rank_promotion("allow"):
+    found = probe.filter_axes(TORCH, apply=torch_like, x=x)
+    assert found == {
+      "embed/weight": (1,),
+      "fc/bias": (),
+      "fc/weight": (1,),
+      "head/weight": (1,),
+      "norm/offset": (),
+      "norm/weight": (),
+    }
+    assert probe.filter_axes(TORCH, {"fc/weight": (0,)}, apply=torch_like, x=x)[
+      "fc/weight"
+    ] == (0,)
+    direction = probe.random_direction(TORCH, KEY, apply=torch_like, x=x)
+  norms = [
+    jnp.linalg.norm(tree["fc"]["weight"], axis=1) for tree in (direction, TORCH)
+  ]
+  np.testing.assert_allclose(*norms, 1e-5)
+  assert not direction["norm"]["offset"].any()
+  with pytest.raises(ValueError, match="both of apply and x"):
+    probe.filter_axes(TORCH, apply=torch_like)
+
+
+def test_filters_of_scanned_layers():
+  p = {
+    "w": jnp.ones((3, 4, 4)),
+    "b": jnp.ones((3, 4)),
+    "t": jnp.ones((3, 5, 4)),
+  }
+
+  def apply(p, x):
+    def body(h, layer):
+      h = jnp.tanh(h @ layer["w"].T + layer["b"][None]) + layer["t"][x]
+      return h, None
+
+    return jax.lax.scan(body, jax.nn.one_hot(x, 4), p)[0]
+
+  found = probe.filter_axes(p, apply=apply, x=jnp.array([0, 1]))
+  assert found == {"b": (), "t": (2,), "w": (2,)}
+
+
+def test_haikus_offsets_are_vectors():
+  assert probe.filter_axes({"bn": {"offset": jnp.ones((1, 1, 1, 8))}}) == {
+    "bn/offset": ()
+  }

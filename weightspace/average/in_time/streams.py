@@ -156,6 +156,7 @@ def run(fold: Fold, models: Iterable[Any]) -> Any:
   first = state = None
   for index, given in enumerate(models):
     params = _load(given)
+    trees.check_arrays(params, f"model {index}")
     if first is None:
       first = jax.eval_shape(lambda x: x, jax.tree.map(jnp.asarray, params))
       widths = jax.tree.map(lambda x: concrete.wide(x) and x.dtype, params)

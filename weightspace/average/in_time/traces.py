@@ -130,6 +130,7 @@ def ema(decay: Decay, debias: bool = False) -> Fold:
 
 def arrays(params: Params) -> Params:
   """Return the leaves as arrays."""
+  trees.check_arrays(params, "init")
   return jax.tree.map(jnp.asarray, params)
 
 

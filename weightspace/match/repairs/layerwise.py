@@ -74,7 +74,7 @@ def least_squares(
   if ridge < 0:
     raise ValueError(f"least_squares: ridge is {ridge}, expected at least 0")
   models, shares = repairing.members(stack, weights, "least_squares")
-  checks.check_batch(x, "least_squares", batch_size)
+  checks.check_batch(x, "least_squares", batch_size, graphs=True)
   merged = means.weighted_mean(trees.stack(models), shares)
   parts = repairing.batches(x, batch_size)
   maps = layers.find(apply, merged, parts[0], "least_squares", only)

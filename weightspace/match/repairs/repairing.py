@@ -53,7 +53,8 @@ def repair(
   Args:
     apply: apply(params, x).
     stack: M members, aligned (`permute`), leaves [M, ...] or a list.
-    x: inputs [N, ...]; training data, a few thousand will do.
+    x: inputs [N, ...]; training data, a few thousand will do.  Inputs without
+      one axis N, such as a graph's nodes and edges, are taken as one batch.
     merged: what is repaired; the weighted mean when left out.
     weights: [M], summing to one; equal when left out.
     only: paths of the weights to repair; all but the last when left out.
@@ -79,7 +80,7 @@ def repair(
   if spread not in SPREADS:
     raise ValueError(f"spread: {spread!r}, expected one of {SPREADS}")
   models, shares = members(stack, weights, "repair")
-  checks.check_batch(x, "repair", batch_size)
+  checks.check_batch(x, "repair", batch_size, graphs=True)
   if merged is None:
     merged = means.weighted_mean(trees.stack(models), shares)
   trees.check_same(models[0], merged, "repair: merged")
@@ -125,8 +126,9 @@ def members(stack: Any, weights: Any, what: str) -> tuple[list[Params], Any]:
 
 def batches(x: Data, size: int | None) -> list[Data]:
   """Cut inputs into parts of `size`; one part when left out."""
+  if size is None:  # also of inputs without one axis N, such as graphs
+    return [jax.tree.map(jnp.asarray, x)]
   count = len(jax.tree.leaves(x)[0])
-  size = size or count
   return [
     jax.tree.map(lambda v, k=k: jnp.asarray(v[k : k + size]), x)
     for k in range(0, count, size)

@@ -146,7 +146,8 @@ def match_activations(
     apply: apply(params, x).
     a: the model that stays.
     b: the model that is permuted.
-    x: inputs, a tree of arrays [N, ...].
+    x: inputs, a tree of arrays [N, ...]; ones without one axis N (a graph's
+      nodes and edges, a mask that all share) are taken as one batch.
     similar: "correlation", "raw" (the mean product) or "distance" (negative
       Euclidean).
     at: where several values carry the same units (a residual stream, queries
@@ -173,12 +174,14 @@ def match_activations(
     if value not in known:
       raise ValueError(f"{what}: {value!r}, expected one of {known}")
   checks.check_models(axes, "match_activations", a, b)
-  count = checks.check_batch(x, "match_activations", batch_size)
+  count = checks.check_batch(x, "match_activations", batch_size, graphs=True)
   size = min(batch_size or count, count)
   found, total = _chosen(axes, apply, a, x, at), None
   fold = moments(apply, found, a, b)
   for begin in range(0, count, size):
-    part = jax.tree.map(lambda v, k=begin: v[k : k + size], x)
+    part = x
+    if batch_size is not None:
+      part = jax.tree.map(lambda v, k=begin: v[k : k + size], x)
     total = fold.update(total or fold.init(part), part)
   alike: dict[str, np.ndarray] = {}
   for point, sums in zip(found, fold.value(total or [])):

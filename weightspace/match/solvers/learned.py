@@ -174,7 +174,7 @@ def match_sinkhorn(
     mixed = soft.soft_permute(axes, matrices, b)
     if objective is not None:
       return objective(mixed)
-    return _distance(a, mixed)
+    return _distance(axes, a, mixed)
 
   tx = optax.adam(rate)
 
@@ -191,15 +191,17 @@ def match_sinkhorn(
   one = permutations.identity(axes, a)
   hard = one | soft.harden(scores)
   moved = permutations.permute(axes, hard, b)
-  last = objective(moved) if objective is not None else _distance(a, moved)
+  last = (
+    objective(moved) if objective is not None else _distance(axes, a, moved)
+  )
   return Learned([one, hard], float(last), np.array(losses))
 
 
-def _distance(a: Params, b: Params) -> jax.Array:
+def _distance(axes: Axes, a: Params, b: Params) -> jax.Array:
   total = jnp.zeros(())
   pairs = zip(trees.named(a).items(), jax.tree.leaves(b))
   for (path, x), y in pairs:
-    if trees.inexact(x) and not checks.is_statistic(path):
+    if trees.inexact(x) and not checks.is_statistic(path, axes):
       apart = jnp.asarray(x, jnp.float32) - jnp.asarray(y, jnp.float32)
       total += jnp.sum(jnp.abs(apart) ** 2)
   return total

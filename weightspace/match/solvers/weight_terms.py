@@ -44,7 +44,7 @@ def cut(axes: Axes, params: Params) -> list[Piece]:
   """
   patterns, found = trees.named(axes.tree), []
   for path, leaf in trees.named(params).items():
-    if not checks.is_statistic(path) and trees.inexact(leaf):
+    if not checks.is_statistic(path, axes) and trees.inexact(leaf):
       for steps, labels in split(list(parse(patterns[path])), axes.sizes):
         found.append(Piece(path, steps, labels))
   return found

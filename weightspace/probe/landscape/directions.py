@@ -22,18 +22,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace import trees
-from weightspace.types import Key, Params
+from weightspace.probe.landscape import layouts
+from weightspace.types import Apply, Key, Params
 
 NORMALIZATIONS = ("filter", "layer", "model", "none")
+VECTORS = ("bias", "scale", "offset")
 INPUTS_FIRST = ("query", "key", "value")  # attention: [in, heads, size]
 
 
 def filter_axes(
-  params: Params, axes: Mapping[str, tuple[int, ...]] | None = None
+  params: Params,
+  axes: Mapping[str, tuple[int, ...]] | None = None,
+  *,
+  apply: Apply | None = None,
+  x: Any = None,
 ) -> dict[str, tuple[int, ...]]:
   """Return for each leaf the axes within one filter: those of its norm.
 
-  A filter is what feeds one output unit, in flax's layouts:
+  A filter is what feeds one output unit.  With `apply` and `x` it is read off
+  what the model does with a leaf, in any layout: the axes that its inputs are
+  contracted with, or, where rows are looked up, those of a row.  Without, and
+  for leaves that are used in several ways, flax's layouts are assumed:
 
   | leaf | shape | one filter |
   | --- | --- | --- |
@@ -42,12 +51,16 @@ def filter_axes(
   | query, key, value kernel | [in, heads, size] | axis 0 |
   | attention out kernel | [heads, size, out] | axes 0 and 1 |
   | any `embedding` | [..., V, width] | a row: the last axis |
-  | bias, scale, other vectors | [out], [heads, size] | none: () |
+  | bias, scale, offset, other vectors | [out], [heads, size] | none: () |
+
+  PyTorch's and equinox's [out, in] is not among them: give `apply`.
 
   Args:
     params: one model.
     axes: {path: axes} where the table is wrong, such as scanned layers (a
       leading layer axis is no part of a filter) or one's own parameters.
+    apply: `apply(params, x) -> outputs`, to read the layouts off.
+    x: a batch of its inputs, or their shapes.
 
   Returns:
     {path: axes}.
@@ -62,13 +75,18 @@ def filter_axes(
   layers; the other rows are ours.
   """
   given, leaves = dict(axes or {}), trees.named(params)
+  if (apply is None) != (x is None):
+    raise ValueError("filter_axes: expected both of apply and x, or neither")
+  read = {} if apply is None else layouts.filters(apply, params, x)
   found = {}
   for path, leaf in leaves.items():
     own = given.pop(path, None)
     dims = np.ndim(leaf)
     if own is not None and not all(-dims <= a < dims for a in own):
       raise ValueError(f"axes: {path!r} has {dims} axes, got {own}")
-    found[path] = _default(path, dims) if own is None else tuple(own)
+    if own is None:
+      own = read.get(path, _default(path, dims))
+    found[path] = tuple(own)
   if given:
     first = next(iter(given))
     raise ValueError(f"axes: {first!r} is no leaf, expected one of {[*leaves]}")
@@ -77,7 +95,7 @@ def filter_axes(
 
 def _default(path: str, dims: int) -> tuple[int, ...]:
   *layers, name = path.split("/")
-  if dims < 2 or name in ("bias", "scale"):
+  if dims < 2 or name in VECTORS:
     return ()
   if "embedding" in name:
     return (dims - 1,)
@@ -93,6 +111,8 @@ def random_direction(
   *,
   vectors: str = "auto",
   axes: Mapping[str, tuple[int, ...]] | None = None,
+  apply: Apply | None = None,
+  x: Any = None,
 ) -> Params:
   """Draw a direction d ~ N(0, 1), scaled to the model.
 
@@ -107,6 +127,9 @@ def random_direction(
       "random" (drawn, with the norm of the whole leaf under "filter"), or
       "auto": zero under "filter", random elsewhere.
     axes: for `filter_axes`.
+    apply: for `filter_axes`: layouts are read off it; without it they are
+      taken to be flax's.
+    x: a batch of its inputs.
 
   Returns:
     A tree like `params`, in float32 or wider; integer leaves are 0.  A filter
@@ -128,8 +151,9 @@ def random_direction(
     )
   if vectors not in ("auto", "zero", "random"):
     raise ValueError(f"vectors: {vectors!r}, expected auto, zero or random")
+  trees.check_arrays(params, "random_direction")
   zero = vectors == "zero" or (vectors == "auto" and normalize == "filter")
-  within = filter_axes(params, axes)
+  within = filter_axes(params, axes, apply=apply, x=x)
 
   def draw(path: str, leaf: Any) -> jax.Array:
     leaf = jnp.asarray(leaf)
