@@ -66,7 +66,7 @@ def reference(apply, params, x, weigh):
 @pytest.mark.parametrize("name", CASES)
 def test_exact_is_the_expectation_over_labels_of_squared_gradients(name):
   apply, params, x = CASES[name]
-  got = ws.statistics.fisher(apply, params, x)
+  got = ws.statistics.fisher(apply, params, x, tokens="sum")
   problems.close(got, reference(apply, params, x, jnp.exp), 1e-4, 1e-7)
 
 
@@ -81,7 +81,9 @@ def test_empirical_has_the_gradient_of_the_labels(name):
   rows = jax.vmap(jax.grad(log), (None, 0))(params, x)
   wanted = jax.tree.map(lambda r: (r**2).mean(0), rows)
   data = {"x": x, "y": labels}
-  got = ws.statistics.fisher(apply, params, data, kind="empirical")
+  got = ws.statistics.fisher(
+    apply, params, data, kind="empirical", tokens="sum"
+  )
   problems.close(got, wanted, 1e-4, 1e-7)
 
 

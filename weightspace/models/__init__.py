@@ -24,7 +24,9 @@ import numpy as np
 from flax import linen as nn
 
 from weightspace import trees
+from weightspace.models import foreign_norms
 from weightspace.models.batchnorm import (
+  STATS,
   BatchNorm,
   batch_norm,
   moments,
@@ -34,7 +36,7 @@ from weightspace.models.llama import from_llama, llama_hyper, to_llama
 from weightspace.models.lm import LM
 from weightspace.models.mlp import MLP
 from weightspace.models.moe import MoE, balance, routing
-from weightspace.models.nnx import from_nnx
+from weightspace.models.nnx import from_nnx, nnx_population
 from weightspace.models.resnet import ResNet
 from weightspace.models.vgg import VGG
 from weightspace.models.vit import ViT
@@ -105,19 +107,21 @@ def _frozen(value: Any) -> Any:
   return value
 
 
-def from_linen(module: nn.Module) -> Model:
+def from_linen(module: nn.Module, **call: Any) -> Model:
   """Return a linen module of your own as a Model.
 
   Args:
-    module: called as `module(x)`.  Its only variables are parameters, or those
-      of `models.BatchNorm`, whose statistics `batch_norm` folds.
+    module: called as `module(x)`.  Its only variables are parameters, or the
+      statistics of BatchNorm layers, `models.BatchNorm` or flax's own, which
+      `batch_norm` folds: flax's running averages are neither read nor kept.
+    **call: given at every call, such as `train=False`.
 
   Returns:
-    Model, named after the class.
+    Model, named after the class; its inputs are an array, or a tree of arrays
+    [B, ...].
 
   Raises:
-    ValueError: from `init`, when the module has variables of another kind, such
-      as the running averages of flax's own BatchNorm.
+    ValueError: from `init`, when the module has variables of another kind.
 
   >>> model = from_linen(nn.Dense(2))
   >>> params = model.init(jax.random.key(0), jnp.ones((1, 3)))
@@ -128,32 +132,44 @@ def from_linen(module: nn.Module) -> Model:
     type(module).__name__.lower(),
     {},
     module,
-    _initialiser(module),
-    functools.partial(_apply, module),
-    functools.partial(moments, module),
+    _initialiser(module, call),
+    functools.partial(_apply, module, **call),
+    functools.partial(moments, module, **call),
   )
 
 
-def _initialiser(module: nn.Module) -> Callable[[jax.Array, Any], Params]:
-  """Return init(key, x): of the example batch only the shape matters."""
+def _initialiser(
+  module: nn.Module, call: dict[str, Any]
+) -> Callable[[jax.Array, Any], Params]:
+  """Return init(key, x): of the example batch only the shapes matter."""
 
-  def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> Any:
-    return module.init(key, jnp.zeros(shape, dtype))
+  def draw(key: jax.Array, kinds: tuple[Any, ...], structure: Any) -> Any:
+    zeros = [jnp.zeros((1, *shape[1:]), dtype) for shape, dtype in kinds]
+    x = jax.tree.unflatten(structure, zeros)
+    return module.init(key, x, **call)
 
   plain = jax.jit(draw, static_argnums=(1, 2))
   quick = jax.jit(draw, static_argnums=(1, 2), compiler_options=QUICK)
 
   def init(key: jax.Array, x: Any) -> Params:
-    shape, dtype = np.shape(x), jnp.result_type(x)
-    if not shape or not shape[0]:
-      raise ValueError(f"init: x is {shape}, expected a batch [B, ...]")
+    leaves, structure = jax.tree.flatten(x)
+    kinds = tuple((np.shape(a), jnp.result_type(a)) for a in leaves)
+    for shape, _ in kinds or (((), None),):
+      if not shape or not shape[0]:
+        raise ValueError(f"init: x is {shape}, expected a batch [B, ...]")
     on_cpu = trees.concrete(key) and jax.default_backend() == "cpu"
-    variables = (quick if on_cpu else plain)(key, (1, *shape[1:]), dtype)
-    foreign = sorted(set(variables) - {"params", "moments"})
+    # Programs are kept by the shapes of one example.
+    one = tuple(((1, *shape[1:]), dtype) for shape, dtype in kinds)
+    variables = (quick if on_cpu else plain)(key, one, structure)
+    own = {"params", "moments"}
+    held = trees.names(variables.get("batch_stats", {}))
+    if all(path.rpartition("/")[2] in ("mean", "var") for path in held):
+      own.add("batch_stats")
+    foreign = sorted(set(variables) - own)
     if foreign:
       raise ValueError(
         f"from_linen: the module has {foreign[0]!r} variables, expected"
-        " parameters only (for BatchNorm use weightspace.models.BatchNorm)"
+        " parameters, and statistics of BatchNorm, only"
       )
     return variables.get("params", {})
 
@@ -161,13 +177,16 @@ def _initialiser(module: nn.Module) -> Callable[[jax.Array, Any], Params]:
 
 
 def _apply(
-  module: nn.Module, params: Params, x: Any, stats: Any = None
+  module: nn.Module, params: Params, x: Any, stats: Any = None, **call: Any
 ) -> jax.Array:
   """Return the logits; without stats BatchNorm uses those of the batch."""
-  if stats is None:
-    logits, _ = module.apply({"params": params}, x, mutable=["moments"])
-    return logits
-  return jnp.asarray(module.apply({"params": params, "stats": stats}, x))
+  given = (
+    {"params": params} if stats is None else {"params": params, STATS: stats}
+  )
+  with foreign_norms.watched(stats):
+    if stats is None:
+      return module.apply(given, x, mutable=["moments"], **call)[0]
+    return jnp.asarray(module.apply(given, x, **call))
 
 
 def count(params: Params) -> int:
@@ -190,6 +209,7 @@ __all__ = [
   "from_llama",
   "from_nnx",
   "llama_hyper",
+  "nnx_population",
   "population",
   "routing",
   "to_llama",

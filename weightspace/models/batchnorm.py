@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from weightspace.models import foreign_norms
 from weightspace.types import Fold, Params
 
 MOMENTS = "moments"  # the collection that a forward pass leaves its moments in
@@ -79,8 +80,13 @@ def _is_layer(node: Any) -> bool:
   return isinstance(node, dict) and "count" in node
 
 
-def _join(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> dict[str, Any]:
-  """Moments of two sets together (Chan et al. 1983), exact for any split."""
+def join(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> dict[str, Any]:
+  """Return moments of two sets together (Chan et al. 1983), exactly.
+
+  >>> one = {"count": jnp.ones(()), "mean": jnp.ones(1), "var": jnp.zeros(1)}
+  >>> join(one, one)["count"].item()
+  2.0
+  """
   count = a["count"] + b["count"]
   share = b["count"] / jnp.maximum(count, 1.0)
   gap = b["mean"] - a["mean"]
@@ -93,13 +99,23 @@ def _join(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> dict[str, Any]:
 
 
 def _joined(a: Any, b: Any) -> Any:
-  return jax.tree.map(_join, a, b, is_leaf=_is_layer)
+  return jax.tree.map(join, a, b, is_leaf=_is_layer)
 
 
-def moments(module: nn.Module, params: Params, stats: Any, x: Any) -> Any:
+def moments(
+  module: nn.Module, params: Params, stats: Any, x: Any, **call: Any
+) -> Any:
   """Return count, mean and var of the input of each BatchNorm of `module`."""
   variables = {"params": params, STATS: stats}
-  return module.apply(variables, x, mutable=[MOMENTS])[1].get(MOMENTS, {})
+  with foreign_norms.watched(stats) as seen:
+    left = module.apply(variables, x, mutable=[MOMENTS], **call)[1]
+  return _beside(left.get(MOMENTS, {}), foreign_norms.nested(seen))
+
+
+def _beside(a: Any, b: Any) -> Any:
+  """Return two nested dicts as one."""
+  shared = a.keys() & b.keys()
+  return {**a, **b} | {key: _beside(a[key], b[key]) for key in shared}
 
 
 def batch_norm(model: Any, params: Params, stats: Any = None) -> Fold:

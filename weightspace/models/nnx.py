@@ -9,26 +9,33 @@ adapter takes the object apart once, and puts a copy together inside `apply`.
 ((5, 2), ['bias', 'kernel'])
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from weightspace import trees
-from weightspace.types import Apply, Params
+from weightspace.models import batchnorm, foreign_norms
+from weightspace.types import Params
 
 
-def from_nnx(module: Any) -> tuple[Apply, Params]:
+def from_nnx(module: Any, *, statistics: bool = False) -> Any:
   """Return `(apply, params)` of an `nnx.Module`, which is left unchanged.
 
   `apply(params, *args, **kwargs)` calls the module with its `nnx.Param`s
   replaced by `params`; it is pure, so it works under jit, grad and vmap.
   Everything else the module holds (BatchNorm averages, random streams, train or
   eval mode) is as it was when adapted, at every call: set `module.train()` or
-  `module.eval()` first, and adapt again for other statistics.
+  `module.eval()` first, and adapt again for other statistics.  On a path
+  between two models these are the statistics of one of them: with `statistics`
+  they are an argument, and each model has its own.
 
   Args:
     module: an instance of `nnx.Module`; shared variables stay shared.
+    statistics: return `(apply, params, stats)`, with `apply(params, x, stats)`
+      that normalises by these BatchNorm averages: as `probe.profile` with
+      `interpolated(stats_a, stats_b)` wants it.
 
   Returns:
     apply, and params: nested dicts with string keys, an index in a list of
@@ -47,25 +54,123 @@ def from_nnx(module: Any) -> tuple[Apply, Params]:
     raise ValueError(
       f"from_nnx: {type(module).__name__}, expected an nnx.Module instance"
     )
-  graph, state, *rest = nnx.split(module, nnx.Param, ...)
-  structure = jax.tree.structure(state)
-  keys = jax.tree.map(lambda _: 0, nnx.to_pure_dict(state))
-  params = _text_keys(nnx.to_pure_dict(state))
-  shapes = {path: x.shape for path, x in trees.named(params).items()}
+  kinds = (nnx.Param, nnx.BatchStat, ...)
+  graph, state, averages, *rest = nnx.split(module, *kinds)
+  fill, params = _filler(nnx, state, "params")
+  fill_averages, stats = _filler(nnx, averages, "stats")
+
+  def merged(params: Params, stats: Params) -> Any:
+    others = jax.tree.map(jnp.asarray, rest)  # copies: a call may change them
+    return nnx.merge(graph, fill(params), fill_averages(stats), *others)
 
   def apply(params: Params, *args: Any, **kwargs: Any) -> Any:
-    got = {path: jnp.shape(x) for path, x in trees.named(params).items()}
+    return merged(params, stats)(*args, **kwargs)
+
+  def apply_with(
+    params: Params, x: Any, stats: Any = stats, **kwargs: Any
+  ) -> Any:
+    return merged(params, stats)(x, **kwargs)
+
+  return (apply_with, params, stats) if statistics else (apply, params)
+
+
+def _filler(nnx: Any, state: Any, what: str) -> tuple[Any, Params]:
+  """Return the function that fills a state with a tree, and its tree."""
+  structure = jax.tree.structure(state)
+  keys = jax.tree.map(lambda _: 0, nnx.to_pure_dict(state))
+  plain = _text_keys(nnx.to_pure_dict(state))
+  shapes = {path: jnp.shape(x) for path, x in trees.named(plain).items()}
+
+  def fill(tree: Params) -> Any:
+    got = {path: jnp.shape(x) for path, x in trees.named(tree).items()}
     for path in shapes | got:
       if shapes.get(path) != got.get(path):
         raise ValueError(
-          f"params: {path!r} is {got.get(path, 'missing')}, expected"
+          f"{what}: {path!r} is {got.get(path, 'missing')}, expected"
           f" {shapes.get(path, 'no such path')}"
         )
-    filled = jax.tree.unflatten(structure, jax.tree.leaves(_own(keys, params)))
-    others = jax.tree.map(jnp.asarray, rest)  # copies: a call may change them
-    return nnx.merge(graph, filled, *others)(*args, **kwargs)
+    leaves = jax.tree.leaves(_own(keys, tree))
+    return jax.tree.unflatten(structure, map(jnp.asarray, leaves))
 
-  return apply, params
+  return fill, plain
+
+
+def nnx_population(
+  module: Any, batches: Sequence[Any], passes: int | None = None
+) -> Any:
+  """Return a copy of an `nnx.Module` with BatchNorm averages measured anew.
+
+  As `models.population`: pass k normalises by the averages of pass k - 1, by
+  default as many passes as there are layers, so the result does not depend on
+  how the inputs are split into batches.
+
+  Args:
+    module: an instance of `nnx.Module`; left as it is.
+    batches: inputs, each [B, ...] or a tree of such arrays.
+    passes: fewer for an approximation.
+
+  Raises:
+    ValueError: for no batch, or a module without BatchNorm.
+
+  >>> from flax import nnx
+  >>> layer = nnx.BatchNorm(1, rngs=nnx.Rngs(0))
+  >>> x = jnp.array([[1.0], [2.0], [6.0]])
+  >>> nnx_population(layer, [x[:1], x[1:]]).mean[...].tolist()
+  [3.0]
+
+  Izmailov et al. 2018, https://arxiv.org/abs/1803.05407; by pooled moments:
+  ours.
+  """
+  from flax import nnx
+
+  result = nnx.clone(module)
+  layers = [
+    m for _, m in nnx.iter_graph(result) if isinstance(m, nnx.BatchNorm)
+  ]
+  if not len(batches) or not layers:
+    what = "BatchNorm in the module" if len(batches) else "batches"
+    raise ValueError(f"nnx_population: no {what}, expected at least one")
+  for done in range(len(layers) if passes is None else passes):
+    found = _measured(nnx, result, batches, bool(done))
+    for layer in layers:
+      for name in ("mean", "var"):
+        variable = getattr(layer, name)
+        variable[...] = found[id(layer)][name].astype(variable[...].dtype)
+  return result
+
+
+def _norms(nnx: Any, module: Any) -> list[Any]:
+  nodes = (node for _, node in nnx.iter_graph(module))
+  return [node for node in nodes if isinstance(node, nnx.BatchNorm)]
+
+
+def _measured(
+  nnx: Any, module: Any, batches: Sequence[Any], known: bool
+) -> dict[int, Any]:
+  """Return the moments of what each BatchNorm layer gets, by its number."""
+  total: dict[int, Any] = {}
+  layers = [
+    m for _, m in nnx.iter_graph(module) if isinstance(m, nnx.BatchNorm)
+  ]
+
+  class Measuring(nnx.BatchNorm):
+    """Leaves the moments of what it gets."""
+
+    def __call__(self, x: Any, *_: Any, **kwargs: Any) -> Any:
+      own, _ = foreign_norms.moments(x, self.axis)
+      before = total.get(id(self))
+      total[id(self)] = own if before is None else batchnorm.join(before, own)
+      kwargs["use_running_average"] = known
+      return super().__call__(x, **kwargs)
+
+  kinds = [type(layer) for layer in layers]
+  for layer in layers:  # of a copy that is nobody else's
+    layer.__class__ = Measuring
+  for x in batches:
+    module(x)
+  for layer, kind in zip(layers, kinds):
+    layer.__class__ = kind
+  return total
 
 
 def _text_keys(tree: Any) -> Any:
