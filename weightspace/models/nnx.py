@@ -55,7 +55,8 @@ def from_nnx(module: Any, *, statistics: bool = False) -> Any:
       f"from_nnx: {type(module).__name__}, expected an nnx.Module instance"
     )
   kinds = (nnx.Param, nnx.BatchStat, ...)
-  graph, state, averages, *rest = nnx.split(module, *kinds)
+  parts: Any = nnx.split(module, *kinds)
+  graph, state, averages, *rest = parts
   fill, params = _filler(nnx, state, "params")
   fill_averages, stats = _filler(nnx, averages, "stats")
 
@@ -157,7 +158,7 @@ def _measured(
     """Leaves the moments of what it gets."""
 
     def __call__(self, x: Any, *_: Any, **kwargs: Any) -> Any:
-      own, _ = foreign_norms.moments(x, self.axis)
+      own = foreign_norms.moments(x, self.axis)[0]
       before = total.get(id(self))
       total[id(self)] = own if before is None else batchnorm.join(before, own)
       kwargs["use_running_average"] = known

@@ -551,3 +551,65 @@ def test_bad_input_is_named(make, words):
 def test_a_consensus_outside_of_the_papers_interval_is_told():
   with pytest.warns(UserWarning, match=r"consensus is 2, outside"):
     average.noloco(consensus=2.0)
+
+
+CLIENTS = [
+  {"x": jnp.full((n, 1), float(value))}
+  for n, value in ((2, 1.0), (6, 5.0), (4, -3.0))
+]
+
+
+def towards(params, batch):
+  return 0.5 * (params["w"][None] - batch["x"]).sum(1) ** 2
+
+
+def unequal(data, method, **settings):
+  return average.replicate(
+    towards, {"w": jnp.zeros((3, 1))}, optax.sgd(1.0), data, method,
+    key=jax.random.key(0), rounds=1, steps=1, batch_size=3, **settings,
+  ).params["w"].ravel()  # fmt: skip
+
+
+def test_clients_of_unequal_size_draw_from_their_own_and_weigh_by_it():
+  found = unequal(CLIENTS, average.fedavg())
+  np.testing.assert_allclose(found, (2 * 1 + 6 * 5 - 4 * 3) / 12, 1e-6)
+  padded = {"x": jnp.full((3, 6, 1), jnp.nan)}
+  for row, client in enumerate(CLIENTS):
+    n = len(client["x"])
+    padded["x"] = padded["x"].at[row, :n].set(client["x"])
+  again = unequal(padded, average.fedavg(), counts=[2, 6, 4])
+  np.testing.assert_array_equal(again, found)
+  own = unequal(CLIENTS, average.alone())
+  np.testing.assert_allclose(own, [1.0, 5.0, -3.0])
+  even = unequal(CLIENTS, average.fedavg(weights=[1.0, 1.0, 1.0]))
+  np.testing.assert_allclose(even, 1.0, 1e-6)
+
+
+def test_sampling_within_a_client_is_even():
+  n = [3, 8, 5]
+  data = [{"x": jnp.arange(1.0, k + 1)[:, None]} for k in n]
+
+  def seen(params, batch):
+    return params["w"][0] * batch["x"][:, 0]  # the gradient is the mean drawn
+
+  found = average.replicate(
+    seen, {"w": jnp.zeros((3, 1))}, optax.sgd(1.0), data, average.alone(),
+    key=jax.random.key(1), rounds=1, steps=1, batch_size=20000,
+  ).params["w"].ravel()  # fmt: skip
+  np.testing.assert_allclose(-found, [(k + 1) / 2 for k in n], 0.03)
+
+
+@pytest.mark.parametrize(
+  ("data", "settings", "words"),
+  [
+    ([*CLIENTS[:2], {"x": jnp.ones((0, 1))}], {}, "client 2 has leading"),
+    ([*CLIENTS[:2], {"y": jnp.ones((2, 1))}], {}, "client 2: 'x' is missing"),
+    ([*CLIENTS[:2], {"x": jnp.ones((2, 4))}], {}, "client 2: 'x' is"),
+    ({"x": jnp.ones((3, 4, 1))}, {"counts": [1, 2, 5]}, "counts: "),
+    ({"x": jnp.ones((3, 4, 1))}, {"counts": [1, 2]}, "counts: "),
+    ({"x": jnp.ones((3, 4, 1))}, {"counts": [1, 0, 2]}, "counts: "),
+  ],
+)
+def test_sizes_that_do_not_fit_are_named(data, settings, words):
+  with pytest.raises(ValueError, match=words):
+    unequal(data, average.fedavg(), **settings)

@@ -56,6 +56,7 @@ def replicate(
   schedule: schedules.Schedule | None = None,
   only: str | Sequence[str] | None = None,
   shared_data: bool = False,
+  counts: Sequence[int] | None = None,
   mesh: Any = None,
   on_round: Callable[[int, Stack], None] | None = None,
 ) -> Replicated:
@@ -69,7 +70,9 @@ def replicate(
     loss: `loss(params, batch)`, [] or [B]; the mean is minimised.
     stack: leaves [M, ...]; methods with a server want equal starts.
     tx: the inner optax transformation; its state stays with the replica.
-    data: arrays [M, N, ...], or [N, ...] with `shared_data`.
+    data: arrays [M, N, ...], or [N, ...] with `shared_data`; or a list of M
+      trees of arrays [N_m, ...], of replicas that have unequal numbers of
+      examples.
     method: `diloco()`, `noloco()`, `fedavg()`, `fedau()`, `gossip()`,
       `alone()`, or your own `Method`.
     key: of the batches and of the random groups.
@@ -80,6 +83,8 @@ def replicate(
     only: patterns of the paths that are trained and sent, as `head/*`; all
       other leaves stay as they are (FedPEFT).
     shared_data: whether all replicas draw from the same data.
+    counts: [M] examples that each replica has of padded arrays [M, N, ...]; it
+      draws from these alone.  `fedavg()` weighs replicas by them.
     mesh: with an axis `population` that divides M; its devices may belong to
       several processes, each of which passes the same arguments.
     on_round: called with the number of rounds done and the replicas.
@@ -107,12 +112,18 @@ def replicate(
   FedPEFT https://arxiv.org/abs/2210.01708.
   """
   count = trees.size(stack)
+  data, counts = _sizes(data, counts, count, shared_data)
   schedule = schedule or schedules.everyone(rounds, count)
   _check(stack, data, schedule, (rounds, steps, batch_size), shared_data, mesh)
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
+  if counts is not None:
+    data = data, jnp.asarray(counts, jnp.int32)
+    weighed = method.counted and method.counted(np.asarray(counts))
+    method = weighed or method
   paths = tuple(trees.names(stack)), jax.tree.structure(stack)
   settings = (steps, batch_size, *paths, _chosen(stack, only), shared_data)
   plan = compiled.Plan(closures.fixed(loss), tx, method, *settings, mesh)
+  plan = plan._replace(counted=counts is not None)
   volume = traffic.volume(method, compiled.trained(plan, stack))
   carry, frozen, data = compiled.begin(plan, stack, data)
   losses, sent = [], []
@@ -134,6 +145,55 @@ def replicate(
       on_round(turn + 1, _joined(plan, stack, carry))
   params = _joined(plan, stack, carry)
   return Replicated(params, np.stack(losses), np.array(sent), lost)
+
+
+def _sizes(
+  data: Data, counts: Sequence[int] | None, count: int, shared: bool
+) -> tuple[Data, np.ndarray | None]:
+  """Return data padded to one size, and how many examples each replica has."""
+  listed = isinstance(data, list) and len(data) == count and not shared
+  if listed and counts is None:
+    return _padded(data)
+  if counts is None:
+    return data, None
+  sizes = np.asarray(counts)
+  shortest = min((np.shape(x)[1] for x in jax.tree.leaves(data)), default=0)
+  fits = sizes.shape == (count,) and sizes.dtype.kind in "iu" and not shared
+  bad = np.flatnonzero((sizes < 1) | (sizes > shortest)) if fits else [0]
+  if len(bad):
+    raise ValueError(
+      f"counts: {sizes.tolist()}, expected {count} whole numbers from 1 to"
+      f" {shortest}, of data [M, N, ...]"
+    )
+  return data, sizes
+
+
+def _padded(clients: list[Data]) -> tuple[Data, np.ndarray]:
+  """Return the data of clients [M, N, ...] of the largest, and their counts."""
+  for index, client in enumerate(clients):
+    plain = [
+      jax.tree.map(lambda x: np.zeros((0, *np.shape(x)[1:])), tree)
+      for tree in (clients[0], client)
+    ]
+    trees.check_same(*plain, f"data: client {index}")
+  sizes = [{np.shape(x)[:1] for x in jax.tree.leaves(c)} for c in clients]
+  for index, lengths in enumerate(sizes):
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+      raise ValueError(
+        f"data: client {index} has leading axes {sorted(lengths)}, expected one"
+        " number of examples, at least 1"
+      )
+  counts = np.array([next(iter(lengths))[0] for lengths in sizes])
+
+  def join(*leaves: Any) -> np.ndarray:
+    arrays = [np.asarray(x) for x in leaves]
+    whole = np.zeros((len(arrays), counts.max(), *arrays[0].shape[1:]))
+    whole = whole.astype(arrays[0].dtype)
+    for row, array in zip(whole, arrays):
+      row[: len(array)] = array
+    return whole
+
+  return jax.tree.map(join, *clients), counts
 
 
 def topology(

@@ -38,6 +38,7 @@ class Plan(NamedTuple):
   shared_data: bool
   mesh: Any = None
   routes: mixing.Routes | None = None
+  counted: bool = False  # data come with the number of examples of each
 
 
 class Carry(NamedTuple):
@@ -159,7 +160,9 @@ def _steps(
   limit: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
   """Take `limit` of H steps of one replica; return the losses [H]."""
-  examples = len(jax.tree.leaves(data)[0])
+  data, examples = data if plan.counted else (data, None)
+  if examples is None:
+    examples = len(jax.tree.leaves(data)[0])
   tx = optax.with_extra_args_support(plan.tx)
 
   @convolutions.canonical

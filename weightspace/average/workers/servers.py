@@ -30,12 +30,14 @@ class Method(NamedTuple):
   `update(state, params, anchor, present, talk) -> (state, params)` on the
   replicas [m, ...] of one device: `params` after the steps, `anchor` before
   them, `present` [m] flags.  `topology` gives the matrix of each round for
-  `talk.mix`, None where only `talk.mean` is used.
+  `talk.mix`, None where only `talk.mean` is used.  `counted(counts)` gives the
+  method that weighs replicas by their numbers of examples [M].
   """
 
   init: Callable[[Stack], State]
   update: Callable[..., tuple[State, Stack]]
   topology: Topology | None = None
+  counted: Callable[[np.ndarray], Any] | None = None
 
 
 class Intervals(NamedTuple):
@@ -56,7 +58,8 @@ def fedavg(
 
   Args:
     learning_rate: eta of the server, where there is no `outer`.
-    weights: [M] counts of examples; equal by default.
+    weights: [M] counts of examples; by default those that `replicate` knows of
+      data of unequal size, else equal.
     absent: divide by the weights of those "participating", or of "all" (the
       absent count as zero change).
     outer: an optax transformation for the server; it is given -D as gradient.
@@ -80,7 +83,10 @@ def fedavg(
   outer_steps.check("fedavg", learning_rate)
   shares = None if weights is None else np.asarray(weights, np.float32)
   if shares is not None and not (
-    shares.ndim == 1 and (shares >= 0).all() and shares.sum() > 0
+    shares.ndim == 1
+    and np.isfinite(shares).all()
+    and (shares >= 0).all()
+    and shares.sum() > 0
   ):
     raise ValueError(f"fedavg: weights {weights}, expected [M] of sum above 0")
 
@@ -96,7 +102,14 @@ def fedavg(
     weight = own * present
     return own, weight, weight if absent == "participating" else own
 
-  return _server(init, weigh, outer or optax.sgd(learning_rate))
+  method = _server(init, weigh, outer or optax.sgd(learning_rate))
+  if weights is not None:
+    return method
+
+  def counted(counts: np.ndarray) -> Method:
+    return fedavg(learning_rate, counts.tolist(), absent, outer)
+
+  return method._replace(counted=counted)
 
 
 def fedau(
