@@ -11,6 +11,7 @@ parameters of any model, in memory, vmapped, sharded or streamed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from weightspace import faces
 from weightspace.means import weighted_mean, weighted_sum
 from weightspace.trees import fingerprint, stack, unstack
 from weightspace.types import Fold, Member
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     average,
     checkpoints,
     data,
+    figures,
     generate,
     grow,
     intervals,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 _ROOMS = {"average", "match", "probe", "sparse", "statistics"}
 _ROOMS |= {"grow", "checkpoints", "data", "intervals", "losses", "means"}
 _ROOMS |= {"merge", "mixes", "models", "parametrize", "paths", "report"}
-_ROOMS |= {"generate", "train", "trees"}
+_ROOMS |= {"figures", "generate", "train", "trees"}
 _ROOMS |= {"jaxpr", "search", "symmetry", "types"}
 _MOVED = {"graph": "weightspace.jaxpr.graph"}  # names that stay public
 _PATHS = {"along", "barrier", "line"}
@@ -55,7 +57,12 @@ def __getattr__(name: str) -> Any:
     return importlib.import_module(_MOVED[name])
   if name in _PATHS:
     return getattr(importlib.import_module("weightspace.paths"), name)
-  raise AttributeError(f"module 'weightspace' has no attribute {name!r}")
+  raise AttributeError(faces.unknown("weightspace", name, __dir__()))
+
+
+def __dir__() -> list[str]:
+  """Show the rooms and the public names."""
+  return sorted({*_ROOMS, *__all__})
 
 
 __all__ = [
@@ -66,6 +73,7 @@ __all__ = [
   "barrier",
   "checkpoints",
   "data",
+  "figures",
   "fingerprint",
   "generate",
   "grow",

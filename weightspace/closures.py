@@ -26,8 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-KEPT = 256  # functions and their values at a time
-NODES = 20_000  # values of one function that are looked at
+KEPT, NODES = 256, 20_000  # functions at a time, values of one looked at
 # Their globals are fixed; what their functions close over is not.
 LIBRARIES = {"jax", "jaxlib", "flax", "optax", "numpy", "scipy", "weightspace"}
 LIBRARIES |= {"equinox", "haiku", "orbax"} | set(sys.stdlib_module_names)
@@ -132,6 +131,8 @@ def fixed(function: Callable[..., Any]) -> Callable[..., Any]:
   >>> fixed(lambda x: x)(3.0)
   3.0
   """
+  if not callable(function):  # whoever asked for one will name it
+    return function
   if isinstance(function, _Fixed):
     function = function.function
   walk = _Walk(function)
@@ -140,8 +141,7 @@ def fixed(function: Callable[..., Any]) -> Callable[..., Any]:
     return _Fixed(function)
   if key in _known:
     _known.move_to_end(key)
-    # That of before may have other values by now.
-    _known[key].function = function
+    _known[key].function = function  # that of before may have others now
     return _known[key]
   return _keep(walk, _Fixed(function)) if walk.values else function
 

@@ -11,18 +11,29 @@ True
 """
 
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weightspace import intervals
+from weightspace.landscape_panels import plane, spectrum
+from weightspace.panels import COLOURS, INK, Panel, path, scale_sweep
 
-Panel = Callable[[Any], None]  # draws on matplotlib Axes
+__all__ = [
+  "Panel",
+  "curves",
+  "dots",
+  "figure",
+  "path",
+  "plane",
+  "png",
+  "scale_sweep",
+  "spectrum",
+  "svg",
+]
 
-INK = "#1a1b1e"  # every text and frame; `svg` makes it the page's own colour
-COLOURS = ("#3b7dc4", "#d9722e", "#2f9e79", "#9467bd", "#c2488f", "#8a8f98")
 STYLE: Any = {
   "axes.edgecolor": INK,
   "axes.labelcolor": INK,

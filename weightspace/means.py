@@ -72,8 +72,24 @@ def spread_weights(stack: Stack, weights: Weights | None) -> Stack:
     return jnp.asarray(w)
 
   result = trees.map_named(check, stack, spread)
-  trees.check_finite(result, "weights")
+  for path, array in trees.named(weights).items():
+    _check_numbers(path, array)
   return result
+
+
+def _check_numbers(path: str, weights: Any) -> None:
+  """Raise a ValueError at the first weight that is no finite number."""
+  if not trees.concrete(weights) or not trees.inexact(weights):
+    return
+  bad = np.argwhere(~np.isfinite(np.asarray(weights, np.complex128)))
+  if len(bad):
+    where = f" of {path!r}" if path else ""
+    value = np.asarray(weights)[tuple(bad[0])]
+    kind = "NaN" if np.isnan(value) else str(value)
+    place = ", ".join(map(str, bad[0].tolist()))
+    raise ValueError(
+      f"weights: {kind} at {place}{where}, expected finite numbers"
+    )
 
 
 def check_sum(weights: jax.Array, what: str) -> None:

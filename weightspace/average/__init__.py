@@ -10,6 +10,9 @@ matrix for each round.
 2.0
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.average.in_time.adaptation import (
   Adapter,
   Adapting,
@@ -141,3 +144,6 @@ __all__ = [
   "weight_ensemble",
   "window",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

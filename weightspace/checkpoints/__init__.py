@@ -9,6 +9,9 @@ No pickle is loaded.
 ['PathLike', 'member', 'open', 'restore', 'save']
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.checkpoints.folders import PathLike, member, restore, save
 from weightspace.checkpoints.readers import open
 
@@ -19,3 +22,6 @@ __all__ = [
   "restore",
   "save",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -8,6 +8,9 @@ arrays.  Nothing here knows of models.
 (359,)
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.data.batches import batches, mixup, one_hot, smooth_labels
 from weightspace.data.corruptions import CORRUPTIONS, corrupt
 from weightspace.data.domains import mix, patches
@@ -49,3 +52,6 @@ __all__ = [
   "vocabulary",
   "zoom",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -11,6 +11,9 @@ data can be made to follow.
 [2.0]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.generate.accuracy_prediction import Predictor, fit_predictor
 from weightspace.generate.clusters import representatives
 from weightspace.generate.consistency import consistency_loss, pseudo_huber
@@ -91,3 +94,6 @@ __all__ = [
   "write",
   "zoo",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

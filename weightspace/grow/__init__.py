@@ -8,6 +8,9 @@ parameters, so a supernet is a loss of slices, and a tie is a repeat.
 {'block_0': 1.0}
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.grow.block_scoring import block_scores, gated
 from weightspace.grow.children import draw_children, sandwich
 from weightspace.grow.deeper import deepen
@@ -77,3 +80,6 @@ __all__ = [
   "upcycle",
   "widen",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

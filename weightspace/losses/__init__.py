@@ -6,6 +6,9 @@
 [1.0]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.losses.logits import (
   Metric,
   accuracy,
@@ -23,3 +26,6 @@ __all__ = [
   "of",
   "soft_cross_entropy",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

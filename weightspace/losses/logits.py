@@ -10,7 +10,7 @@ away: intervals, and means over batches of different sizes that are exact.
 1.3863
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -235,6 +235,10 @@ def of(apply: Apply, metric: Metric) -> Loss:
   """
 
   def loss(params: Any, batch: Any) -> jax.Array:
+    if not isinstance(batch, Mapping):
+      raise ValueError(
+        f"batch: a {type(batch).__name__}, expected a dict of 'x' and 'y'"
+      )
     if "x" not in batch:
       raise ValueError(f"batch: has {sorted(batch)}, expected 'x' and 'y'")
     return metric(apply(params, batch["x"]), batch.get("y"))

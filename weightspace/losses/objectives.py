@@ -31,6 +31,7 @@ def examples(loss: Loss, params: Params, data: Data, what: str) -> int | None:
 
   >>> examples(lambda p, x: p["w"] * x.sum(), {"w": 1.0}, jnp.ones(3), "probe")
   """
+  check_loss(loss, what)
   out = jax.eval_shape(loss, params, data)
   shape = getattr(out, "shape", None)
   if shape is None:
@@ -53,6 +54,21 @@ def examples(loss: Loss, params: Params, data: Data, what: str) -> int | None:
       f" example of data with leading axes {sorted(lengths)}"
     )
   return int(shape[0])
+
+
+def check_loss(loss: Any, what: str) -> None:
+  """Raise a ValueError for what is no function, as in another order.
+
+  >>> check_loss({"w": 1.0}, "barrier")
+  Traceback (most recent call last):
+  ...
+  ValueError: barrier: the loss is a dict, expected a function ...
+  """
+  if not callable(loss):
+    raise ValueError(
+      f"{what}: the loss is a {type(loss).__name__}, expected a function"
+      " loss(params, data)"
+    )
 
 
 def mean(

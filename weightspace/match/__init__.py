@@ -12,6 +12,9 @@ alone; everything else maps between these axes and permutations.
 [[3.0, 1.0, 2.0]]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.match.repairs.layerwise import least_squares
 from weightspace.match.repairs.repairing import repair
 from weightspace.match.repairs.scaling import balanced
@@ -78,3 +81,6 @@ __all__ = [
   "transport_groups",
   "zip_groups",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -9,6 +9,9 @@ a mean from a score.
 2.0
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas, run
 from weightspace.merge.core.steps import At, Step, reduction
 from weightspace.merge.core.task_vector import apply, delta, pack, unpack
@@ -174,3 +177,6 @@ __all__ = [
   "unpack",
   "variance_ratio",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -8,6 +8,9 @@
 [2.0, 6.0]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.mixes.evaluate import check_mixes, evaluate_mixes, scores
 
 __all__ = [
@@ -15,3 +18,6 @@ __all__ = [
   "evaluate_mixes",
   "scores",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

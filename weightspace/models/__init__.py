@@ -16,14 +16,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from weightspace import trees
+from weightspace import faces, trees
 from weightspace.models import foreign_norms
 from weightspace.models.batchnorm import (
   STATS,
@@ -214,3 +214,6 @@ __all__ = [
   "routing",
   "to_llama",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

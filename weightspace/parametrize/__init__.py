@@ -13,6 +13,9 @@ value.
 ((4, 3), 17)
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.parametrize.attaching import (
   attach,
   changes,
@@ -143,3 +146,6 @@ __all__ = [
   "vera",
   "with_changes",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

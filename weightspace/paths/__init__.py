@@ -7,6 +7,9 @@
 2.0
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.paths.path import (
   Barrier,
   Bezier,
@@ -32,3 +35,6 @@ __all__ = [
   "polyline",
   "summarise",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

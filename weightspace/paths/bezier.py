@@ -9,10 +9,12 @@ knows the path; `paths.along` and the training of curves make use of it.
 """
 
 import math
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from weightspace import means, trees
 from weightspace.types import Params, Stack
@@ -23,6 +25,9 @@ class Polyline:
   """Straight segments through M >= 2 models; t in [0, 1] is spread evenly."""
 
   points: Stack
+
+  def __repr__(self) -> str:
+    return _shown(self)
 
   def weights(self, t: jax.Array | float) -> jax.Array:
     """Return the coefficients [M] of the models at `t`.
@@ -50,6 +55,9 @@ class Bezier:
 
   points: Stack
 
+  def __repr__(self) -> str:
+    return _shown(self)
+
   def weights(self, t: jax.Array | float) -> jax.Array:
     """Return the coefficients [n + 1] of the models at `t`."""
     last = trees.size(self.points) - 1
@@ -64,3 +72,11 @@ class Bezier:
 
   def __call__(self, t: jax.Array | float) -> Params:
     return means.weighted_sum(self.points, self.weights(t))
+
+
+def _shown(path: Any) -> str:
+  """Return a path in one line: its kind, its models, their parameters."""
+  leaves = jax.tree.leaves(path.points)
+  count = len(leaves[0]) if leaves else 0
+  size = sum(math.prod(np.shape(x)[1:]) for x in leaves)
+  return f"{type(path).__name__}({count} models of {size} parameters)"

@@ -216,8 +216,16 @@ def barrier(
   https://arxiv.org/abs/2104.11044 (violation).  25 points: the Git Re-Basin
   scripts.
   """
-  if points < 2:
+  objectives.check_loss(loss, "barrier(loss, data, a, b)")
+  if not isinstance(points, int) or points < 2:
     raise ValueError(f"barrier: points is {points}, expected at least 2")
+  for name, model in (("data", data), ("a", a), ("b", b)):
+    if callable(model) and not jax.tree_util.treedef_children(
+      jax.tree.structure(model)
+    ):
+      raise ValueError(
+        f"barrier: {name} is a function, expected barrier(loss, data, a, b)"
+      )
   return barrier_on(line(a, b), loss, data, points, **settings)
 
 

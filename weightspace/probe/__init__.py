@@ -15,6 +15,9 @@ random comes with its standard error.
 [4.0]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.paths.path import (
   Barrier,
   along,
@@ -155,3 +158,6 @@ __all__ = [
   "triangle",
   "worst_sharpness",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import trees
+from weightspace import means, trees
 from weightspace.search import evolution, scorers
-from weightspace.types import Data, Key, Score, Stack
+from weightspace.types import Data, Key, Params, Score, Stack
 
 
 class Found(NamedTuple):
@@ -39,6 +39,14 @@ class Found(NamedTuple):
   stopped: str  # "budget" or "time"
   state: dict[str, Any]
   held_out: float | None = None  # score on data that the search did not see
+  params: Params | None = None  # the best mix itself
+
+  def __repr__(self) -> str:
+    shown = np.round(np.asarray(self.weights), 4).tolist()
+    return (
+      f"Found(weights {shown}, score {self.score:.4g} after"
+      f" {self.evaluations} evaluations)"
+    )
 
 
 def evolve(
@@ -142,7 +150,9 @@ def evolve(
     other = scorers.make(stack, score, held_out, host=host, nan=-np.inf)
     outside = float(other(best)[0][0])
   told = evolution.told(problem, state)
-  return Found(jnp.asarray(best[0]), *told, stopped, kept, outside)
+  weights = jnp.asarray(best[0])
+  mixed = means.weighted_sum(stack, weights)
+  return Found(weights, *told, stopped, kept, outside, mixed)
 
 
 def _scored(

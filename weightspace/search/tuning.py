@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightspace.search import evolution, scorers
-from weightspace.types import Data, Key, Score, Stack
+from weightspace.types import Data, Key, Params, Score, Stack
 
 
 class Tuned(NamedTuple):
@@ -30,6 +30,13 @@ class Tuned(NamedTuple):
   history: np.ndarray
   stopped: str
   state: dict[str, Any]
+  params: Params | None = None  # the merge with these hyper-parameters
+
+  def __repr__(self) -> str:
+    return (
+      f"Tuned({self.hyper}, score {self.score:.4g} after {self.evaluations}"
+      " evaluations)"
+    )
 
 
 def tune(
@@ -109,7 +116,8 @@ def tune(
   state, stopped, kept = evolution.search(problem, key, limits)
   best = low + (high - low) * state["best"]
   hyper = {name: float(value) for name, value in zip(names, best)}
-  return Tuned(hyper, *evolution.told(problem, state), stopped, kept)
+  merged = make(**hyper)(stack, **dict(given or {}))
+  return Tuned(hyper, *evolution.told(problem, state), stopped, kept, merged)
 
 
 def _merged(

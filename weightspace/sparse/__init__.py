@@ -10,6 +10,9 @@ training, where what is outside of it does not move.
 ({'w': 1}, [False, False, True])
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.sparse.allocation import allocate
 from weightspace.sparse.costs import flops
 from weightspace.sparse.distortions import curves
@@ -108,3 +111,6 @@ __all__ = [
   "value",
   "wide",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -12,6 +12,9 @@ later by someone else.
 [[1.0, 1.0]]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.models.batchnorm import batch_norm, population
 from weightspace.statistics.activations import moments, moments_fold
 from weightspace.statistics.fisher_information import fisher, fisher_fold
@@ -31,3 +34,6 @@ __all__ = [
   "routing",
   "routing_fold",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

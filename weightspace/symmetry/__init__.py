@@ -12,6 +12,9 @@ leaves the model's function as it is.
 [('a', [0, 1, 2])]
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.symmetry.axes import Axes, Perm, from_json, to_json
 from weightspace.symmetry.permutations import (
   compose,
@@ -34,3 +37,6 @@ __all__ = [
   "to_json",
   "trace_axes",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

@@ -6,6 +6,7 @@ Traceback (most recent call last):
 ValueError: permute: 'w' has 2 at axis 0, expected 3 ('a')
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,23 @@ def is_statistic(path: str, axes: Axes | None = None) -> bool:
   return parts[-1] in MOMENTS or any(part in STATISTICS for part in parts)
 
 
+def check_axes(axes: Any, what: str) -> None:
+  """Raise a ValueError for what are no axes, as in another order.
+
+  >>> check_axes({"w": 1.0}, "match_weights")
+  Traceback (most recent call last):
+  ...
+  ValueError: match_weights: axes are a dict, expected those of trace_axes
+  """
+  if not isinstance(axes, Axes):
+    raise ValueError(
+      f"{what}: axes are a {type(axes).__name__}, expected those of trace_axes"
+    )
+
+
 def check_params(axes: Axes, params: Params, what: str) -> None:
   """Raise a ValueError at the first leaf that does not fit its pattern."""
+  check_axes(axes, what)
   patterns, leaves = trees.named(axes.tree), trees.named(params)
   for path in patterns:
     if path not in leaves:
@@ -111,6 +127,13 @@ def names(term: Any) -> list[str]:
 
 def check_perm(axes: Axes, perm: Perm) -> None:
   """Raise a ValueError for indices that are no permutation of the axes."""
+  check_axes(axes, "permute")
+  if not isinstance(perm, Mapping):
+    held = " its .perm," if hasattr(perm, "perm") else ""
+    raise ValueError(
+      f"permute: the permutation is a {type(perm).__name__}, expected{held} a"
+      " dict of indices by name"
+    )
   known = free(axes)
   for name, indices in perm.items():
     if name not in known:

@@ -8,6 +8,9 @@ stage and resumed on any devices.
 'fit_population'
 """
 
+from typing import TYPE_CHECKING
+
+from weightspace import faces
 from weightspace.train.loop import Fitted, fit, fit_population
 from weightspace.train.projected_descent import adamp, sgdp
 from weightspace.train.radial_projection import project_radial
@@ -22,3 +25,6 @@ __all__ = [
   "project_radial",
   "sgdp",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)

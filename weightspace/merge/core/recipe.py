@@ -38,6 +38,10 @@ class Recipe:
 
   steps: tuple[Step, ...]
 
+  def __repr__(self) -> str:
+    asked = f", needs {', '.join(self.needs)}" if self.needs else ""
+    return f"Recipe({len(self.steps)} steps{asked})"
+
   @property
   def needs(self) -> tuple[str, ...]:
     """Names that must be given: base, key, or statistics."""

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import intervals, trees
+from weightspace import intervals, means, trees
 from weightspace.merge.core import checks
 from weightspace.merge.fitted import provenance
 from weightspace.search import scorers
@@ -44,6 +44,14 @@ class Selection(NamedTuple):
   score: float  # of the soup, on the data that chose it
   singles: np.ndarray  # [M] score of each member
   history: list[Trial]
+  params: Params | None = None  # the soup itself
+
+  def __repr__(self) -> str:
+    kept = np.flatnonzero(np.asarray(self.weights)).tolist()
+    return (
+      f"Selection(models {kept} of {len(self.singles)}, score"
+      f" {float(self.score):.4g})"
+    )
 
 
 def greedy(
@@ -95,7 +103,7 @@ def greedy(
   start = _State(soup, best, _row(examples, first))
   opening = Trial(first, best, -np.inf, True, "first", None)
   state, history = _climb(scorer, start, rest, tie)
-  return _selection(state, singles, [opening, *history])
+  return _selection(stack, state, singles, [opening, *history])
 
 
 def pruned(
@@ -132,7 +140,7 @@ def pruned(
   start = _State(soup, values[0], _row(examples, 0))
   order = np.argsort(singles, kind="stable").tolist()
   state, history = _climb(scorer, start, order, tie)
-  return _selection(state, singles, history)
+  return _selection(stack, state, singles, history)
 
 
 class _State(NamedTuple):
@@ -161,10 +169,11 @@ def _climb(
 
 
 def _selection(
-  state: _State, singles: np.ndarray, history: list[Trial]
+  stack: Stack, state: _State, singles: np.ndarray, history: list[Trial]
 ) -> Selection:
   weights = jnp.asarray(state.soup)
-  return Selection(weights, float(state.score), singles, history)
+  soup = means.weighted_mean(stack, weights)
+  return Selection(weights, float(state.score), singles, history, soup)
 
 
 def _row(examples: np.ndarray | None, index: int) -> np.ndarray | None:

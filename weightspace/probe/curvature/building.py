@@ -35,6 +35,7 @@ def build(
   weights: Any = None,
 ) -> Operator:
   """Check all that an operator is made of, cut the data, and return it."""
+  objectives.check_loss(loss, what)
   trees.check_finite(params, what)
   loss = closures.fixed(loss)
   count = objectives.examples(loss, params, data, what)

@@ -73,6 +73,7 @@ def ritz(
   https://doi.org/10.1137/1.9781611971163.
   """
   operator = matrices.as_operator(operator, "ritz")
+  matrices.check_key(key, "ritz")
   steps = krylov.steps_of(operator, steps, "ritz")
   own, rest = jax.random.split(key)
   begin = _start(operator, own, start)
@@ -121,6 +122,7 @@ def top_eigenpairs(
   Lanczos 1950, https://doi.org/10.6028/jres.045.026.
   """
   operator = matrices.as_operator(operator, "top_eigenpairs")
+  matrices.check_key(key, "top_eigenpairs")
   steps = krylov.steps_of(operator, steps, "top_eigenpairs")
   if which not in ORDERS:
     raise ValueError(f"which: {which!r}, expected one of {[*ORDERS]}")

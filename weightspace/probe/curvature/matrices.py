@@ -83,6 +83,26 @@ def from_function(
   return Operator(like, None, None, _Function(product), part)
 
 
+def check_key(key: Any, what: str) -> None:
+  """Raise a ValueError for what is no key of random numbers.
+
+  >>> check_key(0, "trace")
+  Traceback (most recent call last):
+  ...
+  ValueError: trace: key is an int, expected a key such as jax.random.key(0)
+  """
+  dtype = getattr(key, "dtype", None)
+  typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+  words = dtype == jnp.uint32 and np.shape(key)[-1:] in ((2,), (4,))
+  if not (typed or words):
+    name = type(key).__name__
+    article = "an" if name[:1] in "aeiou" else "a"
+    raise ValueError(
+      f"{what}: key is {article} {name}, expected a key such as"
+      " jax.random.key(0)"
+    )
+
+
 def as_operator(thing: Any, what: str) -> Operator:
   """Return an Operator as it is, an array [n, n] too.
 

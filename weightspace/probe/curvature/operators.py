@@ -86,6 +86,15 @@ class Operator:
   # Hessian differ, where its terms cancel.
   symmetric: bool = flax.struct.field(pytree_node=False, default=False)
 
+  def __repr__(self) -> str:
+    kind = getattr(self.open, "__name__", type(self.open).__name__)
+    leaves = [trees.names(self.params)[n] for n in self.part.chosen]
+    more = f" and {len(leaves) - 3} more" if len(leaves) > 3 else ""
+    return (
+      f"Operator({kind.lstrip('_')} of {self.part.size} parameters in"
+      f" {', '.join(leaves[:3])}{more})"
+    )
+
   def __call__(self, vector: Params) -> Params:
     """Return the product with a tree shaped like the parameters.
 

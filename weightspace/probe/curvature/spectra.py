@@ -54,6 +54,7 @@ def density(
   et al. 2019, https://arxiv.org/abs/1901.10159.
   """
   operator = matrices.as_operator(operator, "density")
+  matrices.check_key(key, "density")
   steps = krylov.steps_of(operator, steps, "density")
   if probes < 1:
     raise ValueError(f"density: {probes} probes, expected at least 1")

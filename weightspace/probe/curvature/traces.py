@@ -55,6 +55,7 @@ def trace(
   if method not in METHODS:
     raise ValueError(f"method: {method!r}, expected one of {METHODS}")
   operator = matrices.as_operator(operator, "trace")
+  matrices.check_key(key, "trace")
   least = 3 if method == "hutch++" else 1
   if probes < least:
     raise ValueError(

@@ -39,6 +39,10 @@ class Plane:
   u: Params
   v: Params
 
+  def __repr__(self) -> str:
+    size = sum(int(np.size(x)) for x in jax.tree.leaves(self.origin))
+    return f"Plane(of models of {size} parameters)"
+
   def __call__(self, a: jax.Array | float, b: jax.Array | float) -> Params:
     rows = jnp.stack([jnp.asarray(x, float) for x in (1.0, a, b)])
     return means.weighted_sum(span(self.origin, self.u, self.v), rows)
