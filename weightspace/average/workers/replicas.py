@@ -112,18 +112,18 @@ def replicate(
   FedPEFT https://arxiv.org/abs/2210.01708.
   """
   count = trees.size(stack)
-  data, counts = _sizes(data, counts, count, shared_data)
+  data, sizes = _sizes(data, counts, count, shared_data)
   schedule = schedule or schedules.everyone(rounds, count)
   _check(stack, data, schedule, (rounds, steps, batch_size), shared_data, mesh)
   stack, data = jax.tree.map(jnp.asarray, (stack, data))
-  if counts is not None:
-    data = data, jnp.asarray(counts, jnp.int32)
-    weighed = method.counted and method.counted(np.asarray(counts))
+  if sizes is not None:
+    data = data, jnp.asarray(sizes, jnp.int32)
+    weighed = method.counted and method.counted(sizes)
     method = weighed or method
   paths = tuple(trees.names(stack)), jax.tree.structure(stack)
   settings = (steps, batch_size, *paths, _chosen(stack, only), shared_data)
   plan = compiled.Plan(closures.fixed(loss), tx, method, *settings, mesh)
-  plan = plan._replace(counted=counts is not None)
+  plan = plan._replace(counted=sizes is not None)
   volume = traffic.volume(method, compiled.trained(plan, stack))
   carry, frozen, data = compiled.begin(plan, stack, data)
   losses, sent = [], []
@@ -171,11 +171,11 @@ def _sizes(
 def _padded(clients: list[Data]) -> tuple[Data, np.ndarray]:
   """Return the data of clients [M, N, ...] of the largest, and their counts."""
   for index, client in enumerate(clients):
-    plain = [
+    first, own = (
       jax.tree.map(lambda x: np.zeros((0, *np.shape(x)[1:])), tree)
       for tree in (clients[0], client)
-    ]
-    trees.check_same(*plain, f"data: client {index}")
+    )
+    trees.check_same(first, own, f"data: client {index}")
   sizes = [{np.shape(x)[:1] for x in jax.tree.leaves(c)} for c in clients]
   for index, lengths in enumerate(sizes):
     if len(lengths) != 1 or lengths & {(), (0,)}:
