@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weightspace import densities as densities_of
 from weightspace import panels
 from weightspace.panels import INK, MARKERS, Panel
 
@@ -116,8 +117,6 @@ def spectrum(
 
   As Ghorbani et al. 2019, https://arxiv.org/abs/1901.10159, draw them.
   """
-  from weightspace.probe.curvature import spectra
-
   if not densities:
     raise ValueError("spectrum: no densities, expected at least one")
   every = np.concatenate([np.ravel(nodes) for nodes, _ in densities.values()])
@@ -125,7 +124,7 @@ def spectrum(
   edge = 0.05 * (high - low) or 0.1 * max(abs(high), 1.0)
   x = np.linspace(low - edge, high + edge, 400) if grid is None else grid
   lines = {
-    name: spectra.smooth(nodes, weights, x, width)
+    name: densities_of.smooth(nodes, weights, x, width)
     for name, (nodes, weights) in densities.items()
   }
 
