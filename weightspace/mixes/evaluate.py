@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, means, trees
+from weightspace import means, trees
 from weightspace.hosts import multihost
+from weightspace.jaxpr import closures
 from weightspace.mixes import plans
 from weightspace.types import Data, Score, Stack, Weights
 

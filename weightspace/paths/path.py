@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, mixes, trees
+from weightspace import mixes, trees
+from weightspace.jaxpr import closures
 from weightspace.losses import objectives
 from weightspace.paths import barriers
 from weightspace.paths.barriers import Barrier, summarise

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import top_k, trees
+from weightspace import trees
+from weightspace.numerics import top_k
 from weightspace.sparse import selection
 from weightspace.types import Apply, Data, Params
 

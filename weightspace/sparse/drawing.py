@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, random_bits, top_k, trees
+from weightspace import trees
+from weightspace.numerics import counts, random_bits, top_k
 from weightspace.sparse import masks, selection
 from weightspace.types import Key, Params
 

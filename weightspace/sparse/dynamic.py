@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import top_k, trees
+from weightspace import trees
+from weightspace.numerics import top_k
 from weightspace.sparse import drawing, freezing
 from weightspace.types import Key, Params
 

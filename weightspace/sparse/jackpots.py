@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from weightspace import counts, trees
+from weightspace import trees
+from weightspace.numerics import counts
 from weightspace.sparse import drawing, selection, swaps
 from weightspace.types import Data, Key, Loss, Params
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import counts, means, top_k, trees
+from weightspace import means, trees
+from weightspace.numerics import counts, top_k
 from weightspace.sparse import masks
 from weightspace.types import Params, Stack
 

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import counts, matrix_views, top_k, trees
+from weightspace import matrix_views, trees
+from weightspace.numerics import counts, top_k
 from weightspace.sparse import selection
 from weightspace.types import Params
 

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, matrix_views, top_k, trees
+from weightspace import matrix_views, trees
+from weightspace.numerics import counts, top_k
 from weightspace.types import Params
 
 SCOPES = ("leaf", "global", "row")

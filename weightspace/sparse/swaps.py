@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import top_k, trees
+from weightspace import trees
+from weightspace.numerics import top_k
 from weightspace.sparse import masks
 from weightspace.types import Params
 

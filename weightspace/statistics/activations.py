@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import closures, trees
+from weightspace import trees
+from weightspace.jaxpr import closures
 from weightspace.statistics import map_inputs, streams
 from weightspace.types import Apply, Data, Fold, Params
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
-from weightspace.jaxpr import graph, linear_maps
+from weightspace import trees
+from weightspace.jaxpr import closures, graph, linear_maps
 from weightspace.losses import logits
 from weightspace.statistics import example_gradients, streams
 from weightspace.types import Apply, Data, Fold, Key, Params

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import closures, trees
-from weightspace.jaxpr import weight_products
+from weightspace import trees
+from weightspace.jaxpr import closures, weight_products
 from weightspace.jaxpr.weight_products import Map
 from weightspace.statistics import map_inputs, streams
 from weightspace.types import Apply, Data, Fold, Params

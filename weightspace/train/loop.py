@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
-from weightspace.jaxpr import flops
+from weightspace import trees
+from weightspace.jaxpr import closures, flops
 from weightspace.train import (
   batch_order,
   hyperparameters,

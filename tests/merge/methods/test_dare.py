@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import weightspace as ws
-from weightspace import random_bits as bits
 from weightspace.merge.core import contexts
 from weightspace.merge.core.steps import At
 from weightspace.merge.methods import breadcrumbs_della, dare
+from weightspace.numerics import random_bits as bits
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(3)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import weightspace as ws
-from weightspace import counts
 from weightspace.merge.core.steps import At
 from weightspace.merge.methods import trims
 from weightspace.merge.order_statistics import in_numpy, in_xla, quantiles
+from weightspace.numerics import counts
 
 X = np.random.default_rng(0).standard_normal((2, 999)).astype(np.float32)
 X[1, :300] = 0  # zeros, and ties

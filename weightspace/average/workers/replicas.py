@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
+from weightspace import trees
 from weightspace.average.in_time import schedules
 from weightspace.average.workers import matrices, mixing, servers, traffic
 from weightspace.average.workers import rounds as compiled
+from weightspace.jaxpr import closures
 from weightspace.train.placement import AXIS
 from weightspace.types import Data, Key, Loss, Stack
 

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, means, trees
+from weightspace import means, trees
+from weightspace.jaxpr import closures
 from weightspace.match.repairs import layers, repairing
 from weightspace.symmetry import checks
 from weightspace.types import Apply, Data, Params, Stack

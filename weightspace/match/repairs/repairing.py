@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, means, trees
+from weightspace import means, trees
+from weightspace.jaxpr import closures
 from weightspace.jaxpr.weight_products import Map
 from weightspace.match.repairs import layers
 from weightspace.symmetry import checks

@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures
-from weightspace.jaxpr import graph
+from weightspace.jaxpr import closures, graph
 from weightspace.match.solvers import (
   blockwise,
   coordinate_descent,

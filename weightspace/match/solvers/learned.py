@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from weightspace import closures, trees
+from weightspace import trees
+from weightspace.jaxpr import closures
 from weightspace.match.solvers import matching_plan, soft, weights
 from weightspace.symmetry import checks, permutations
 from weightspace.symmetry.axes import Axes, Perm

@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import counts, random_bits, trees
+from weightspace import trees
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import At, Step, of_leaf
 from weightspace.merge.methods import dare, ties, trims
 from weightspace.merge.methods.task_arithmetic import scaled, total
 from weightspace.merge.order_statistics import in_xla
+from weightspace.numerics import counts, random_bits
 
 Scalar = float | jax.Array
 

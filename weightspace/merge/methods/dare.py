@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import random_bits
 from weightspace.merge.core import checks
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import Step
 from weightspace.merge.methods import ties, trims
 from weightspace.merge.methods.task_arithmetic import scaled, total
+from weightspace.numerics import random_bits
 
 Scalar = float | jax.Array
 RESCALES = ("inverse", "l1", "l2", "linf", "none")

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import counts, means, trees
+from weightspace import means, trees
 from weightspace.merge.core import checks
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import At, Measure, Step, of_leaf
 from weightspace.merge.methods.task_arithmetic import scaled
 from weightspace.merge.order_statistics import in_xla, quantiles
+from weightspace.numerics import counts
 
 Scalar = float | jax.Array
 CLIP = 1e-4  # PCB ignores this share of magnitudes at either end

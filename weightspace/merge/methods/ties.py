@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, trees
+from weightspace import trees
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.recipe import Recipe, chain, on_deltas
 from weightspace.merge.core.steps import At, Measure, Step, reduction
 from weightspace.merge.methods import trims
 from weightspace.merge.methods.task_arithmetic import counted, scaled, weigher
+from weightspace.numerics import counts
 from weightspace.types import Fold
 
 Scalar = float | jax.Array

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, trees
+from weightspace import trees
 from weightspace.hosts import concrete
 from weightspace.merge.core import checks, matrix_view
 from weightspace.merge.core.steps import At, Measure, Step, of_leaf
 from weightspace.merge.order_statistics import in_xla
+from weightspace.numerics import counts
 from weightspace.types import Fold
 
 SCOPES = ("global", "tensor", "row")

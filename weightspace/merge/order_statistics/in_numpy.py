@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, trees
+from weightspace import trees
 from weightspace.hosts import concrete
+from weightspace.numerics import counts
 
 STRIDE = 127  # one in so many is looked at first; prime, so no column repeats
 WHOLE = 2**15  # entries of a leaf that is not sampled

@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, top_k, trees
+from weightspace import trees
 from weightspace.hosts import concrete
 from weightspace.merge.core.steps import At, Measure, through
 from weightspace.merge.order_statistics import in_numpy
+from weightspace.numerics import counts, top_k
 
 SAMPLED = 2**20  # entries from which on a sample narrows the search
 SMALL = 2**16  # entries below which leaves are counted together

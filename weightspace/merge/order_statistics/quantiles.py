@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import counts, trees
+from weightspace import trees
 from weightspace.merge.core.steps import At, Measure
 from weightspace.merge.order_statistics import in_numpy, in_xla
+from weightspace.numerics import counts
 
 
 def together(*rows: Sequence[Measure]) -> tuple[Measure, ...]:

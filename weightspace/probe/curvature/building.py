@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
+from weightspace import trees
+from weightspace.jaxpr import closures
 from weightspace.losses import objectives
 from weightspace.probe.curvature import operators
 from weightspace.probe.curvature.operators import Operator, Product

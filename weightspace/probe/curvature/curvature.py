@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from weightspace import closures
+from weightspace.jaxpr import closures
 from weightspace.losses import logits, objectives
 from weightspace.probe.curvature import building, products
 from weightspace.probe.curvature.operators import Operator

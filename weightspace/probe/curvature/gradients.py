@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
-from weightspace.jaxpr import convolutions
+from weightspace import trees
+from weightspace.jaxpr import closures, convolutions
 from weightspace.losses import objectives
 from weightspace.types import Data, Loss, Params
 

@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
+from weightspace import trees
+from weightspace.jaxpr import closures
 from weightspace.losses import objectives
 from weightspace.types import Key, Params
 

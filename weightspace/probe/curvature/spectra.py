@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace.densities import smooth
+from weightspace.numerics.densities import smooth
 from weightspace.probe.curvature import krylov, matrices
 from weightspace.probe.curvature.krylov import Tridiagonal
 from weightspace.probe.curvature.operators import Operator

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import scales, trees
+from weightspace import trees
 from weightspace.losses import logits
+from weightspace.numerics import scales
 from weightspace.types import Params
 
 

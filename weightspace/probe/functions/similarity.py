@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import scales, trees
+from weightspace import trees
+from weightspace.numerics import scales
 from weightspace.types import Fold
 
 HIGHEST = jax.lax.Precision.HIGHEST

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, trees
+from weightspace import trees
+from weightspace.jaxpr import closures
 from weightspace.losses import objectives
 from weightspace.paths.bezier import Bezier, Polyline
 from weightspace.probe.landscape import bending

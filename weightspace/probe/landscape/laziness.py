@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import scales
+from weightspace.numerics import scales
 from weightspace.probe.curvature import operators
 from weightspace.types import Apply, Params
 

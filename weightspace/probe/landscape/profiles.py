@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import closures, losses, models, trees
+from weightspace import losses, models, trees
+from weightspace.jaxpr import closures
 from weightspace.paths import barriers
 from weightspace.paths.barriers import Barrier
 from weightspace.paths.bezier import Bezier, Polyline

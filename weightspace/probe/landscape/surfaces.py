@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightspace import checkpoints, closures, mixes, trees
+from weightspace import checkpoints, mixes, trees
+from weightspace.jaxpr import closures
 from weightspace.losses import objectives
 from weightspace.probe.landscape import planes
 from weightspace.types import Data, Loss, Params, Stack

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weightspace import densities as densities_of
-from weightspace import panels
-from weightspace.panels import INK, MARKERS, Panel
+from weightspace.figures import panels
+from weightspace.figures.panels import INK, MARKERS, Panel
+from weightspace.numerics import densities as densities_of
 
 LEVELS = 14
 

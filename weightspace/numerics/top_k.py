@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from weightspace import counts
+from weightspace.numerics import counts
 
 WAYS = 8  # what one pass over the numbers divides the search by
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weightspace import intervals
-from weightspace.landscape_panels import plane, spectrum
-from weightspace.panels import COLOURS, INK, Panel, path, scale_sweep
+from weightspace.figures.landscape_panels import plane, spectrum
+from weightspace.figures.panels import COLOURS, INK, Panel, path, scale_sweep
 
 __all__ = [
   "Panel",

@@ -15,7 +15,8 @@ import optax
 import pytest
 
 import weightspace as ws
-from weightspace import closures, match, paths, probe, statistics
+from weightspace import match, paths, probe, statistics
+from weightspace.jaxpr import closures
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (8, 3))

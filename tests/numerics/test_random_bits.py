@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from weightspace import random_bits as bits
+from weightspace.numerics import random_bits as bits
 
 KEY = jax.random.key(7)
 

@@ -1,0 +1,1 @@
+"""Numerics: exact counts, the k largest, random bits, cosines of any scale."""
