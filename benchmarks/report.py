@@ -67,11 +67,23 @@ def conditions(*packages: str) -> str:
   versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
   today = datetime.datetime.now(datetime.UTC).date()
   load = os.getloadavg()[0]
-  command = shlex.join(["python", "-m", _module(), *sys.argv[1:]])
+  command = shlex.join(["python", "-m", _module(), *map(_placed, sys.argv[1:])])
   return (
     f"{today}, {_processor()}, {os.cpu_count()} cores (load {load:.1f} at the"
     f" end), Python {platform.python_version()}, {versions}. `{command}`"
   )
+
+
+def _placed(word: str) -> str:
+  """Return a flag with a path of this machine left out: --data_dir=DATA_DIR.
+
+  >>> _placed("--data_dir=/home/me/data"), _placed("--repeats=3")
+  ('--data_dir=DATA_DIR', '--repeats=3')
+  """
+  flag, _, value = word.partition("=")
+  if not value.startswith(("/", "~", "./", "../")):
+    return word
+  return f"{flag}={flag.lstrip('-').upper()}"
 
 
 def _module() -> str:
