@@ -134,15 +134,20 @@ def trainings(run):
   stack = trees.stack([model.init(KEY, x)])
   flat = {n: (0.1, 0.1) for n in ("learning_rate", "weight_decay", "noise")}
   own = config(hyper=flat, adam=0.1)
-  given = some, stack, own, KEY, "stage", run.training("stage")
+  given, saved = (some, stack, own, KEY, "stage"), run.training("stage")
   each = trees.stack([data])
-  tuned = run._replace(config=own), model, "base", stack, each, "stage"
-  begin = some.loss, lambda: stack, data, own, KEY
-  return {
-    "soup": lambda: run.once("stage", lambda: population.fit(*given)[0]),
-    "adam": lambda: run.once("stage", lambda: training.adam(*given)),
-    "fine": lambda: run.once("stage", lambda: fine_tuning.fit(*tuned)[0]),
-    "landscape": lambda: classifiers.fit(run, "stage", *begin),
+  tuned = run._replace(config=own), model, "base", stack, each
+  begin = some.loss, lambda: stack, data
+  stages = {
+    "soup": lambda: population.fit(*given, saved=saved)[0],
+    "adam": lambda: training.adam(*given, saved=saved),
+    "fine": lambda: fine_tuning.fit(*tuned, stage="stage")[0],
+  }
+  kinds = {k: lambda k=k: run.once("stage", stages[k]) for k in stages}
+  return kinds | {
+    "landscape": lambda: classifiers.fit(
+      run, "stage", *begin, settings=own, key=KEY
+    )
   }
 
 

@@ -12,12 +12,12 @@ True
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from weightspace import intervals
+from weightspace import faces, intervals
 from weightspace.figures.landscape_panels import plane, spectrum
 from weightspace.figures.panels import COLOURS, INK, Panel, path, scale_sweep
 
@@ -33,6 +33,9 @@ __all__ = [
   "spectrum",
   "svg",
 ]
+
+if not TYPE_CHECKING:
+  __getattr__, __dir__ = faces.face(__name__, __all__)
 
 STYLE: Any = {
   "axes.edgecolor": INK,

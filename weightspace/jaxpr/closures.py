@@ -7,7 +7,7 @@ another name for each set of values, so that equal values find their program and
 others have one of their own.
 
 >>> scale = {"of": 1.0}
->>> def loss(p): return p * scale["of"]
+>>> def loss(p, scale=scale): return p * scale["of"]
 >>> first = fixed(loss)
 >>> scale["of"] = 2.0
 >>> fixed(loss) is first, fixed(loss) is fixed(loss), fixed(abs) is abs

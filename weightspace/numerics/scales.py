@@ -5,7 +5,7 @@ Arrays are first divided by a power of two as large as their largest entry,
 which rounds nothing, and norms are divided by one after the other.
 
 >>> tiny = jnp.array([1e-12, 0.0])
->>> cosine(tiny, jnp.array([1e12, 1e12])).round(4).item()
+>>> round(cosine(tiny, jnp.array([1e12, 1e12])).item(), 4)
 0.7071
 """
 

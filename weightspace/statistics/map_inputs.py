@@ -1,5 +1,6 @@
 """What goes into each linear map, and in how large parts it may be looked at.
 
+>>> import jax.numpy as jnp
 >>> maps = checked("gram", lambda w, x: x @ w, jnp.ones((2, 3)), jnp.eye(2))
 >>> rows = seen(lambda w, x: x @ w, jnp.ones((2, 3)), jnp.eye(2), maps)
 >>> [x.shape for _, x in rows]

@@ -5,6 +5,8 @@ that was subtracted from the same values before.  They move with the units that
 they are about, but how alike two models' statistics are says nothing about
 which units are the same.
 
+>>> import jax
+>>> import jax.numpy as jnp
 >>> def apply(p, x):
 ...   y = (x @ p["w"] - p["m"][None]) * jax.lax.rsqrt(p["v"] + 1e-5)[None]
 ...   return y * p["scale"][None] + p["bias"][None]

@@ -14,7 +14,8 @@ Leaves are taken one at a time, and a killed run goes on from those written.
 >>> compress(inputs, f"{folder}/kept", 1)
 >>> kept = readers.open(f"{folder}/kept")
 >>> restore(kept, 1, f"{folder}/back")
->>> readers.open(f"{folder}/back").read("q.lora_A.weight").round(4).tolist()
+>>> back = readers.open(f"{folder}/back/adapter_model.safetensors")
+>>> back.read("q.lora_A.weight").round(4).tolist()
 [[3.0, 3.0]]
 """
 

@@ -4,7 +4,10 @@
 >>> held, structure = hold("demo", models, base)
 >>> found = start(held, "task", 0.5, 1)
 >>> rule = Rule((), structure, "labels", False, adam(0.1), 0.0)
->>> result("demo", held, found, rule, base, np.zeros(1)).params["w"].item()
+>>> made = result(
+...   "demo", held, found, rule, base=base, history=np.zeros(1)
+... )
+>>> made.params["w"].item()
 3.0
 """
 

@@ -13,6 +13,7 @@ Each is a mean over examples: of one batch held on the device with everything
 that does not depend on the vector kept (default), of blocks of it that are
 linearised again in every product (`batch_size`), or of a stream (`streamed`).
 
+>>> import jax.numpy as jnp
 >>> data = {"x": jnp.array([[1.0], [3.0]]), "y": jnp.array([0.0, 1.0])}
 >>> def loss(w, d): return 0.5 * (d["x"] @ w - d["y"]) ** 2
 >>> [f(loss, jnp.ones(1), data)(jnp.ones(1)).item() for f in (hessian, ggn)]
@@ -68,6 +69,7 @@ def hessian(
       `only` or `mask` that does not fit; with `batch_size`, for a loss of one
       number that is not the mean over its examples.
 
+  >>> import jax.numpy as jnp
   >>> product = hessian(lambda w, a: w @ a @ w, jnp.zeros(2), jnp.eye(2))
   >>> product(jnp.array([1.0, 2.0])).tolist()
   [2.0, 4.0]
@@ -109,6 +111,7 @@ def ggn(
     ValueError: as `hessian`, and for a criterion that is (piecewise) affine in
       the outputs: its matrix would be zero.
 
+  >>> import jax.numpy as jnp
   >>> def loss(w, x): return (x * w[0] * w[1] - 1.0) ** 2
   >>> w, x = jnp.array([1.0, 1.0]), jnp.array([1.0])
   >>> ggn(loss, w, x)(w).tolist(), hessian(loss, w, x)(w).tolist()
@@ -157,6 +160,7 @@ def fisher(
   Raises:
     ValueError: for another likelihood, or as `hessian`.
 
+  >>> import jax.numpy as jnp
   >>> data = {"x": jnp.ones((1, 1))}
   >>> product = fisher(lambda p, x: x @ p, jnp.zeros((1, 2)), data)
   >>> product(jnp.array([[1.0, 0.0]])).tolist()
@@ -197,6 +201,7 @@ def empirical_fisher(
   Raises:
     ValueError: for a loss that is one number, or as `hessian`.
 
+  >>> import jax.numpy as jnp
   >>> product = empirical_fisher(lambda w, x: w * x, jnp.ones(()), jnp.ones(3))
   >>> product(jnp.array(2.0)).item()
   2.0

@@ -1,5 +1,6 @@
 """What one filter of a leaf is, read off what a model does with it.
 
+>>> import jax.numpy as jnp
 >>> def apply(p, x): return jnp.tanh(p["table"][x]) @ p["w"].T + p["b"][None]
 >>> p = {"b": jnp.ones(3), "table": jnp.ones((5, 2)), "w": jnp.ones((3, 2))}
 >>> filters(apply, p, jnp.array([0, 4]))
