@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-MOST = 2 * 2**30  # bytes of a process beyond which programs are forgotten
+MOST = 4 * 2**30  # bytes of a process beyond which programs are forgotten
 
 
 @pytest.fixture(autouse=True, scope="module")
